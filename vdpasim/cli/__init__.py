@@ -1,7 +1,7 @@
 """The command line: one click group whose commands are imported when they are called.
 
-Theory. ``vdpasim NAME`` lives in ``vdpasim/cli/NAME.py`` as a click object called ``command``. A command is listed when its
-module exists. Exit codes: 0 fine, 1 a violation, a difference or malformed input, 2 wrong usage, 3 our own bug.
+Theory. ``vdpasim NAME`` lives in ``vdpasim/cli/NAME.py`` as a click object called ``command``. A command is listed when
+its module exists. Exit codes: 0 fine, 1 a violation, a difference or malformed input, 2 wrong usage, 3 our own bug.
 """
 
 from __future__ import annotations
