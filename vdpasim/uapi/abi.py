@@ -1,9 +1,9 @@
 """Data models: how an architecture lays out integers and ioctl numbers (mirrors asm/types.h and asm/ioctl.h).
 
 Theory. Where vhost and virtio are concerned, architectures differ in four things: the size of a pointer and of
-``long``, the byte order, the alignment of a 64-bit integer inside a structure (4 on i386, 8 everywhere else, 32-bit arm and
-riscv included), and the bit layout of ioctl numbers (powerpc, mips, sparc and alpha have 13 size bits and three
-direction bits). An :class:`Abi` is a row of these; nothing else in the package asks what an architecture is called.
+``long``, the byte order, the alignment of a 64-bit integer inside a structure (4 on i386, 8 everywhere else, 32-bit
+arm and riscv included), and the bit layout of ioctl numbers (powerpc, mips, sparc and alpha have 13 size bits and
+three direction bits). An :class:`Abi` is a row of these; nothing else in the package asks what an architecture is called.
 
 Not modelled: m68k, which aligns everything to 2; x32, which lays out as x86_64 does; mips, sparc and alpha, whose ioctl
 numbers are those of powerpc.

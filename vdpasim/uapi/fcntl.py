@@ -1,13 +1,15 @@
-"""Flags of open, mmap, poll and eventfd, and the one capability drivers ask for (mirrors asm-generic/fcntl.h, mman.h,
-poll.h, linux/eventfd.h and linux/capability.h).
+"""Flags of open, poll and eventfd, and the one capability drivers ask for (mirrors asm-generic/fcntl.h, poll.h,
+linux/eventfd.h and linux/capability.h).
 
 Theory. These are arguments of system calls, which the simulated kernel sees as the numbers of the generic headers; x86,
 arm, riscv and s390 share them.
 
-Not modelled: the other numbers of powerpc, mips, sparc and alpha (O_DIRECTORY and friends, MAP_ANONYMOUS on mips).
+Not modelled: the other numbers of powerpc, mips, sparc and alpha (O_DIRECTORY and friends).
 """
 
 from __future__ import annotations
+
+from vdpasim.uapi import mman
 
 # open(2), fcntl(2)
 O_ACCMODE = 0o3
@@ -28,16 +30,12 @@ F_GETFL = 3
 F_SETFL = 4
 F_DUPFD_CLOEXEC = 1030
 
-# mmap(2)
-PROT_NONE = 0
-PROT_READ = 1
-PROT_WRITE = 2
-PROT_EXEC = 4
-MAP_SHARED = 0x01
-MAP_PRIVATE = 0x02
-MAP_FIXED = 0x10
-MAP_ANONYMOUS = 0x20
-MAP_POPULATE = 0x8000
+# mmap(2): drivers take these together with the flags of poll.
+MAP_SHARED = mman.MAP_SHARED
+MAP_PRIVATE = mman.MAP_PRIVATE
+PROT_READ = mman.PROT_READ
+PROT_WRITE = mman.PROT_WRITE
+PROT_EXEC = mman.PROT_EXEC
 
 # poll(2)
 POLLIN = 0x0001

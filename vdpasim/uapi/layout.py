@@ -2,8 +2,8 @@
 
 Theory. A :class:`Struct` lists its members as the header does. :func:`layout` computes what the compiler would: every
 member at the next multiple of its alignment, the whole padded to the largest alignment. The bytes left over are
-*holes*; they matter, because a hole in the middle of ``vhost_msg`` is why a 32-bit program's messages are misread by a 64-bit
-kernel. A layout carries a ``struct.Struct`` over the whole structure in which holes are pad bytes, so packing writes
+*holes*; they matter, because a hole in the middle of ``vhost_msg`` is why a 32-bit program's messages are misread by a
+64-bit kernel. A layout carries a ``struct.Struct`` over the whole structure in which holes are pad bytes, so packing writes
 zeroes there and unpacking skips them.
 
 The members of an anonymous union or structure belong to the structure around it, as in C. A union is packed and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vdpasim.uapi import vhost_types
+
 VIRTIO_CONFIG_S_ACKNOWLEDGE = 1
 VIRTIO_CONFIG_S_DRIVER = 2
 VIRTIO_CONFIG_S_DRIVER_OK = 4
@@ -14,6 +16,8 @@ VIRTIO_TRANSPORT_F_END = 42
 """First bit behind those reserved for transports (41 and lower numbers in older headers)."""
 
 VIRTIO_F_NOTIFY_ON_EMPTY = 24
+VHOST_F_LOG_ALL = vhost_types.VHOST_F_LOG_ALL
+"""vhost's only; no virtio device offers bit 26."""
 VIRTIO_F_ANY_LAYOUT = 27
 VIRTIO_F_VERSION_1 = 32
 VIRTIO_F_ACCESS_PLATFORM = 33

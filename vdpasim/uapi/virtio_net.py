@@ -9,6 +9,7 @@ Not modelled: RSS and statistics commands, of which no simulated device knows an
 
 from __future__ import annotations
 
+from vdpasim.uapi import vhost_types
 from vdpasim.uapi.layout import U8, U16, U32, ByteArray, Bytes, Flex, Nested, Struct, Union
 
 _HEADER = "linux/virtio_net.h"
@@ -56,6 +57,9 @@ VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO = 65
 VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM = 66
 VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO = 67
 VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM = 68
+
+VHOST_NET_F_VIRTIO_NET_HDR = vhost_types.VHOST_NET_F_VIRTIO_NET_HDR
+"""What vhost-net takes bit 27 for: it adds the header itself."""
 
 # -- config space
 
