@@ -197,18 +197,19 @@ def _parse_step(place: str, data: object) -> Step:
     op = step.get("op")
     if not isinstance(op, str) or op not in _OPS:
         raise TraceFormatError(f"{place}: unknown op {op!r}")
-    required, optional, outputs = (_typed(words) for words in _OPS[op])
-    known = {**required, **optional, **outputs}
-    _check_keys(f"{place} ({op})", step, set(required), {*known, "op", "ret", "errno", "proc"})
+    required, optional, outputs = _OPS[op]
+    inputs, results = _typed(f"{required} {optional}"), _typed(outputs)
+    known: dict[str, Type] = {**inputs, **results}
+    _check_keys(f"{place} ({op})", step, set(_typed(required)), {*known, "op", "ret", "errno", "proc"})
     for key, value in step.items():
         if key in known and not _fits(known[key], value):
             raise TraceFormatError(f"{place} ({op}): {key} is {value!r}, wanted {known[key]}")
     proc = step.get("proc", "")
     if proc not in ("", *PROCS) or not isinstance(step.get("ret"), int) or not isinstance(step.get("errno"), str | int):
         raise TraceFormatError(f"{place} ({op}): proc, ret or errno is missing or of the wrong type")
-    inputs = {key: value for key, value in step.items() if key in required or key in optional}
-    results = {key: value for key, value in step.items() if key in outputs or key in ("ret", "errno")}
-    return Step(op, cast("str", proc), inputs, results)
+    given = {key: value for key, value in step.items() if key in inputs}
+    returned = {key: value for key, value in step.items() if key in results or key in ("ret", "errno")}
+    return Step(op, str(proc), given, returned)
 
 
 def _typed(words: str) -> dict[str, Type]:

@@ -93,7 +93,7 @@ class Interpreter:
             return _refusal(step, error)
         except TraceFormatError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a case must not take the others with it
             return Answer({"errno": f"{type(error).__name__}: {error}"})
         return Answer({"ret": 0, "errno": 0, **outputs})
 

@@ -39,7 +39,7 @@ from vdpasim.conform.floor import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from vdpasim.conform.cases import Symbols
 
@@ -88,7 +88,7 @@ def high(fd: int) -> int:
 
 
 @contextlib.contextmanager
-def _alarm() -> Iterator[None]:
+def _alarm() -> Generator[None]:
     # A signal after BLOCKED_MS; the handler does nothing, the call just ends with EINTR.
     previous = signal.signal(signal.SIGALRM, lambda _number, _frame: None)
     signal.setitimer(signal.ITIMER_REAL, BLOCKED_MS / 1000)
@@ -257,7 +257,7 @@ class LiveFloor:
         _check(_libc.capset(header, struct.pack("=6I", *words)))
 
     def vmpin(self) -> int:
-        with open("/proc/self/status", encoding="ascii") as status:
+        with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - no Path in a forked child
             return next((int(line.split()[1]) for line in status if line.startswith("VmPin:")), 0)
 
     def tap(self, fd: str, ifname: str, iff_flags: int) -> None:

@@ -178,7 +178,8 @@ def _collect(source: int, deadline: float) -> tuple[list[bytes], str]:
 
 
 def _result(case: Case, line: dict[str, Any]) -> StepResult:
-    return StepResult(line["number"], case.steps[line["number"] - 1], Answer(line["outputs"]))
+    number: int = line["number"]
+    return StepResult(number, case.steps[number - 1], Answer(line["outputs"]))
 
 
 def _state(case: Case, first: int, symbols: Symbols, numbers: dict[str, int], options: LiveOptions, sink: int) -> int:
