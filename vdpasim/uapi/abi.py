@@ -2,11 +2,11 @@
 
 Theory. Where vhost and virtio are concerned, architectures differ in four things: the size of a pointer and of
 ``long``, the byte order, the alignment of a 64-bit integer inside a structure (4 on i386, 8 everywhere else, 32-bit
-arm and riscv included), and the bit layout of ioctl numbers (powerpc, mips, sparc and alpha have 13 size bits and
-three direction bits). An :class:`Abi` is a row of these; nothing else in the package asks what an architecture is called.
+arm and riscv included), and the bit layout of ioctl numbers (powerpc, mips and alpha have 13 size bits and three
+direction bits). An :class:`Abi` is a row of these; nothing else in the package asks what an architecture is called.
 
-Not modelled: m68k, which aligns everything to 2; x32, which lays out as x86_64 does; mips, sparc and alpha, whose ioctl
-numbers are those of powerpc.
+Not modelled: m68k, which aligns everything to 2; x32, which lays out as x86_64 does; mips and alpha, whose ioctl numbers
+are those of powerpc.
 """
 
 from __future__ import annotations

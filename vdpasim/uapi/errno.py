@@ -325,7 +325,7 @@ _ALIASES = {"EWOULDBLOCK": EAGAIN, "EDEADLOCK": EDEADLK}
 
 
 def name(n: int) -> str:
-    """The name of an error number: ``EINVAL``, ``ENOTSUPP(524)`` for one of the kernel's own, ``errno 999`` for none."""
+    """The name of an error number: ``EINVAL``, ``ENOTSUPP(524)`` if the kernel's own, ``errno 999`` if none."""
     found = _NAMES.get(n)
     if found is None:
         return f"errno {n}"

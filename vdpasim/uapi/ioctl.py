@@ -16,11 +16,12 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from vdpasim.uapi.abi import X86_64
-from vdpasim.uapi.layout import measure, spell
+from vdpasim.uapi.layout import measure
+from vdpasim.uapi.table import spell
 
 if TYPE_CHECKING:
     from vdpasim.uapi.abi import Abi
-    from vdpasim.uapi.layout import Type
+    from vdpasim.uapi.table import Type
 
 
 class Direction(enum.Flag):

@@ -100,18 +100,18 @@ VHOST_VDPA_SET_CONFIG_CALL = iow("VHOST_VDPA_SET_CONFIG_CALL", _V, 0x77, s32, "e
 VHOST_VDPA_GET_IOVA_RANGE = ior(
     "VHOST_VDPA_GET_IOVA_RANGE", _V, 0x78, vhost_vdpa_iova_range, "IOVAs the device can use", "5.10"
 )
-VHOST_VDPA_GET_CONFIG_SIZE = ior("VHOST_VDPA_GET_CONFIG_SIZE", _V, 0x79, u32, "Bytes of the config space", "5.16")
+VHOST_VDPA_GET_CONFIG_SIZE = ior("VHOST_VDPA_GET_CONFIG_SIZE", _V, 0x79, u32, "Bytes of the config space", "5.18")
 VHOST_VDPA_GET_AS_NUM = ior("VHOST_VDPA_GET_AS_NUM", _V, 0x7A, u32, "Number of address spaces", "5.19")
 VHOST_VDPA_GET_VRING_GROUP = iowr("VHOST_VDPA_GET_VRING_GROUP", _V, 0x7B, vhost_vring_state, "Group of a ring", "5.19")
 VHOST_VDPA_SET_GROUP_ASID = iow(
     "VHOST_VDPA_SET_GROUP_ASID", _V, 0x7C, vhost_vring_state, "Address space of a group", "5.19"
 )
-VHOST_VDPA_SUSPEND = io("VHOST_VDPA_SUSPEND", _V, 0x7D, "Stop processing, keep the state", "6.1")
-VHOST_VDPA_RESUME = io("VHOST_VDPA_RESUME", _V, 0x7E, "Go on after SUSPEND", "6.4")
+VHOST_VDPA_SUSPEND = io("VHOST_VDPA_SUSPEND", _V, 0x7D, "Stop processing, keep the state", "6.0")
+VHOST_VDPA_RESUME = io("VHOST_VDPA_RESUME", _V, 0x7E, "Go on after SUSPEND", "6.3")
 VHOST_VDPA_GET_VRING_DESC_GROUP = iowr(
     "VHOST_VDPA_GET_VRING_DESC_GROUP", _V, 0x7F, vhost_vring_state, "Group of a ring's own memory", "6.7"
 )
-VHOST_VDPA_GET_VQS_COUNT = ior("VHOST_VDPA_GET_VQS_COUNT", _V, 0x80, u32, "Number of rings", "5.16")
+VHOST_VDPA_GET_VQS_COUNT = ior("VHOST_VDPA_GET_VQS_COUNT", _V, 0x80, u32, "Number of rings", "5.18")
 VHOST_VDPA_GET_GROUP_NUM = ior("VHOST_VDPA_GET_GROUP_NUM", _V, 0x81, u32, "Number of groups", "5.19")
 VHOST_VDPA_GET_VRING_SIZE = iowr(
     "VHOST_VDPA_GET_VRING_SIZE", _V, 0x82, vhost_vring_state, "Size of one ring; was 0x80 in early 6.9-rc", "6.9"

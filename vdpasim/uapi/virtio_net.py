@@ -200,7 +200,6 @@ virtio_net_ctrl_coal_tx = Struct(
     header=_HEADER,
     byteorder="little",
     doc="Coalescing of transmit interrupts",
-    since="6.1",
 )
 virtio_net_ctrl_coal_rx = Struct(
     "virtio_net_ctrl_coal_rx",
@@ -209,5 +208,4 @@ virtio_net_ctrl_coal_rx = Struct(
     header=_HEADER,
     byteorder="little",
     doc="Coalescing of receive interrupts",
-    since="6.1",
 )
