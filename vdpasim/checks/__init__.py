@@ -1,0 +1,47 @@
+"""Oracles: one file per invariant, each a machine that reads events and says which one was broken.
+
+Theory. A check sees only the event stream, so it judges a live run, a replay and a stored trace alike. It keeps its own small
+model (what the table says, what the device was handed, what an entry promised), compares, and collects findings; it never
+raises in the middle of a run. ``finish`` is asked at the end for what only shows when everything is still.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from vdpasim.core.events import Event
+
+
+@attrs.frozen
+class Finding:
+    """One broken invariant."""
+
+    id: str
+    """Stable name, ``iotlb.divergence``."""
+    text: str
+    """What, where and how much, one sentence."""
+    seq: int
+    """Sequence number of the event that showed it."""
+
+
+class Check(Protocol):
+    """One oracle."""
+
+    findings: list[Finding]
+
+    def event(self, event: Event) -> None:
+        """Look at the next event."""
+
+    def finish(self) -> None:
+        """The run is over."""
+
+
+def standard() -> list[Check]:
+    """A fresh set of every shipped check."""
+    from vdpasim.checks.dma_place import DmaPlace
+    from vdpasim.checks.iotlb_divergence import IotlbDivergence
+    from vdpasim.checks.kernel_report import KernelReport
+
+    return [IotlbDivergence(), DmaPlace(), KernelReport()]

@@ -1,0 +1,1 @@
+"""Open files and eventfds: the part of the VFS that character devices stand on."""

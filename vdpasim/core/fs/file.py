@@ -1,0 +1,282 @@
+"""Open files and the system-call layer above drivers (mirrors fs/read_write.c, fs/ioctl.c, fs/select.c, fs/file_table.c).
+
+Theory. An :class:`OpenFile` is a ``struct file``: access mode, flags, a reference count, and the driver's
+:class:`FileOperations`. Descriptors in process tables share it (dup, fork, SCM_RIGHTS); the last reference runs the
+driver's ``release``. The layer decides what every driver inherits: EBADF for the wrong mode, EFAULT for a buffer outside
+the user half before the driver runs, ENOTTY for a driver's "no such ioctl", the generic ioctls, and the answers of a
+driver that has no read, poll or mmap.
+
+Not modelled: file positions (no driver here has one), locks, fasync, splice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
+from vdpasim.core.rules import KernelError, Rule, fail, register
+from vdpasim.core.uaccess import MmBuffer, UserBuffer, copy_from_user
+from vdpasim.uapi import errno as E
+from vdpasim.uapi.fcntl import (
+    O_ACCMODE,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_WRONLY,
+    POLLIN,
+    POLLNVAL,
+    POLLOUT,
+    POLLRDNORM,
+    POLLWRNORM,
+)
+
+DEFAULT_POLLMASK = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
+"""What poll() says of a file without a poll operation: always ready."""
+
+MAX_RW_COUNT = 0x7FFF_F000
+"""Longer reads and writes are cut to this."""
+
+FIOCLEX, FIONCLEX, FIONBIO = 0x5451, 0x5450, 0x5421
+
+register(
+    [
+        Rule("vfs.bad-mode", "read_write.c:vfs_read()", E.EBADF, "the file was not opened for this direction"),
+        Rule("vfs.closed", "file.c:fdget()", E.EBADF, "the descriptor is not open"),
+        Rule("vfs.no-read", "read_write.c:vfs_read()", E.EINVAL, "the driver has no read operation"),
+        Rule("vfs.no-write", "read_write.c:vfs_write()", E.EINVAL, "the driver has no write operation"),
+        Rule("vfs.no-ioctl", "ioctl.c:vfs_ioctl()", E.ENOTTY, "the file has no such ioctl"),
+        Rule("vfs.no-mmap", "mmap.c:do_mmap()", E.ENODEV, "the driver has no mmap operation"),
+        Rule("vfs.no-epoll", "eventpoll.c:do_epoll_ctl()", E.EPERM, "epoll_ctl on a file without a poll operation"),
+        Rule("vfs.signal", "signal.c:do_signal()", E.EINTR, "a signal ended the wait", "restarting is the caller's"),
+        Rule("vfs.no-device", "namei.c:do_open()", E.ENOENT, "no such device node"),
+    ]
+)
+
+
+class FileOperations(Protocol):
+    """A driver's open file (``struct file_operations`` and ``private_data`` in one)."""
+
+    poll_queue: WaitQueue | None
+    """Where poll() sleeps; None for a driver without a poll operation."""
+
+    def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
+        """``read_iter``: the number of bytes stored."""
+
+    def write(self, call: Call, buffer: UserBuffer) -> Steps:
+        """``write_iter``: the driver's return value."""
+
+    def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
+        """``unlocked_ioctl``; ENOIOCTLCMD for an unknown request."""
+
+    def poll(self) -> int:
+        """The present poll mask."""
+
+    def mmap(self, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
+        """``mmap``: 0 or a refusal."""
+
+    def release(self, call: Call) -> Steps:
+        """The last reference has gone."""
+
+
+class DriverFile:
+    """A driver's file with the answers of one that has no operations at all."""
+
+    poll_queue: WaitQueue | None = None
+
+    def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
+        yield from ()
+        raise fail("vfs.no-read")
+
+    def write(self, call: Call, buffer: UserBuffer) -> Steps:
+        yield from ()
+        raise fail("vfs.no-write")
+
+    def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
+        yield from ()
+        raise fail("vfs.no-ioctl")
+
+    def poll(self) -> int:
+        return DEFAULT_POLLMASK
+
+    def mmap(self, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
+        yield from ()
+        raise fail("vfs.no-mmap")
+
+    def release(self, call: Call) -> Steps:
+        yield from ()
+        return 0
+
+
+class CharDev(Protocol):
+    """A device node: something that can be opened."""
+
+    path: str
+
+    def open(self, call: Call, flags: int) -> Steps:
+        """The driver's open; returns its :class:`FileOperations`."""
+
+
+@attrs.define(eq=False)
+class OpenFile:
+    """``struct file``: what descriptors refer to."""
+
+    kernel: Kernel
+    path: str
+    flags: int
+    ops: FileOperations
+    refs: int = 1
+    released: bool = False
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def nonblock(self) -> bool:
+        """O_NONBLOCK is set."""
+        return bool(self.flags & O_NONBLOCK)
+
+    def get(self) -> None:
+        """Take a reference (``get_file``)."""
+        self.refs += 1
+
+    def put(self, call: Call) -> Steps | None:
+        """Drop a reference (``fput``); the driver's release to run if it was the last."""
+        self.refs -= 1
+        if self.refs or self.released:
+            return None
+        self.released = True
+        return self.ops.release(call)
+
+    def syscall(self, call: Call) -> Steps:
+        """The generator of one system call on this file, by ``call.op``."""
+        if self.released:
+            return _refuse("vfs.closed")
+        steps: Steps = _SYSCALLS[call.op](self, call, *call.args)
+        return steps
+
+
+@attrs.define(eq=False)
+class NodeOpen:
+    """The target of an open() call: a device node by path, looked up when the call runs."""
+
+    kernel: Kernel
+    nodes: dict[str, CharDev]
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    def get(self) -> None:
+        """Nothing to count: a path is no open file."""
+
+    def put(self, call: Call) -> Steps | None:
+        """Nothing to release."""
+        return None
+
+    def syscall(self, call: Call) -> Steps:
+        """Open the node; the new :class:`OpenFile` is ``call.out``."""
+        (flags,) = call.args
+        node = self.nodes.get(self.path)
+        if node is None:
+            raise fail("vfs.no-device")
+        ops = yield from node.open(call, flags)
+        call.out = OpenFile(self.kernel, self.path, flags, ops)
+        return 0
+
+
+def _refuse(rule: str) -> Steps:
+    yield from ()
+    raise fail(rule)
+
+
+def sys_read(file: OpenFile, call: Call, buffer: UserBuffer) -> Steps:
+    """read(2)/readv(2): mode, user range, then the driver."""
+    if file.flags & O_ACCMODE == O_WRONLY:
+        raise fail("vfs.bad-mode")
+    if not buffer.in_user_range:
+        raise fail("uaccess.range")
+    return (yield from file.ops.read(call, buffer, file.nonblock))
+
+
+def sys_write(file: OpenFile, call: Call, buffer: UserBuffer) -> Steps:
+    """write(2)/writev(2): mode, user range, then the driver."""
+    if file.flags & O_ACCMODE == O_RDONLY:
+        raise fail("vfs.bad-mode")
+    if not buffer.in_user_range:
+        raise fail("uaccess.range")
+    return (yield from file.ops.write(call, buffer))
+
+
+def sys_ioctl(file: OpenFile, call: Call, request: int, arg: UserBuffer | int) -> Steps:
+    """ioctl(2): the VFS's own requests first, then the driver's; its "no such command" becomes ENOTTY."""
+    request &= 0xFFFF_FFFF
+    buffer = MmBuffer(call.task.mm, arg & (1 << 64) - 1) if isinstance(arg, int) else arg
+    if request == FIONBIO:
+        on = any(copy_from_user(buffer, 4))
+        file.flags = file.flags | O_NONBLOCK if on else file.flags & ~O_NONBLOCK
+        return 0
+    if request in (FIOCLEX, FIONCLEX):
+        call.task.files.set_cloexec_of(file, request == FIOCLEX)
+        return 0
+    try:
+        return (yield from file.ops.ioctl(call, request, buffer))
+    except KernelError as error:
+        if error.errno == E.ENOIOCTLCMD:
+            raise KernelError(E.ENOTTY, error.rule) from None
+        raise
+
+
+def sys_poll(file: OpenFile, call: Call, events: int, timeout_ns: int | None) -> Steps:
+    """poll(2) of one file: the mask as return value; None waits for ever, 0 not at all."""
+    kernel = file.kernel
+    deadline = None if timeout_ns is None else kernel.now + timeout_ns
+    wanted = events | 0x38
+    while True:
+        mask = file.ops.poll() & wanted
+        if mask or (deadline is not None and deadline <= kernel.now):
+            return mask
+        why = yield Sleep(file.ops.poll_queue, interruptible=True, deadline=deadline)
+        if file.released:
+            return POLLNVAL
+        if why is Woken.SIGNAL:
+            raise fail("vfs.signal")
+
+
+def sys_mmap(file: OpenFile, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
+    """mmap(2) of a device."""
+    return (yield from file.ops.mmap(call, length, prot, flags, offset))
+
+
+def sys_epoll_ctl(file: OpenFile, call: Call) -> Steps:
+    """epoll_ctl(EPOLL_CTL_ADD): only whether the file can be watched."""
+    if file.ops.poll_queue is None:
+        raise fail("vfs.no-epoll")
+    yield from ()
+    return 0
+
+
+def sys_close(file: OpenFile, call: Call) -> Steps:
+    """Drop the descriptor's reference; the release runs when the last call on the file has ended."""
+    file.refs -= 1
+    yield from ()
+    return 0
+
+
+_SYSCALLS: dict[str, Any] = {
+    "read": sys_read,
+    "write": sys_write,
+    "ioctl": sys_ioctl,
+    "poll": sys_poll,
+    "mmap": sys_mmap,
+    "epoll_ctl": sys_epoll_ctl,
+    "close": sys_close,
+}
+
+
+def unmodelled(kernel: Kernel, file: str, what: str) -> None:
+    """Say loudly that the kernel has something that is not modelled; the caller then fails with EOPNOTSUPP."""
+    if kernel.sink:
+        kernel.emit(Kind.UNMODELLED, file, what)
+

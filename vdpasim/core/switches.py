@@ -1,0 +1,89 @@
+"""Behaviour switches: every difference between kernels, one name each.
+
+Theory. A driver never asks for a version; it asks ``kernel.on("F4")``. A profile (``profiles.py``) is a set of switches,
+and a user's string adds or removes single ones: ``7.1+live-update-v1-F3``. The ``Fn`` names are the fixes that went in
+after 7.1 and were backported unevenly; the other names are features and changes of behaviour; ``live-update-*`` are
+patch series that never merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+
+@attrs.frozen
+class Switch:
+    """One difference in behaviour."""
+
+    name: str
+    """Stable name, as users write it."""
+    doc: str
+    """What is different when it is on."""
+    since: str = ""
+    """Kernel that brought it, as far as known."""
+
+
+@attrs.frozen
+class Switches:
+    """The set of switches of one kernel object, with the string it came from."""
+
+    spec: str
+    names: frozenset[str]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.names))
+
+
+_ROWS = (
+    # fixes after 7.1, as listed for the stable kernels
+    ("F1", "the entry limit is enforced, limit 0 is refused, vhost-vdpa address spaces hold 2048 entries", "7.2"),
+    ("F2", "the page count of a PA-mode UPDATE is checked for overflow", "7.2"),
+    ("F3", "SET_VRING_NUM and SET_VRING_ADDR drop the metadata cache", "7.2"),
+    ("F4", "vhost-vdpa SET_VRING_NUM refuses sizes above the device maximum", "7.3"),
+    ("F5", "SET_CONFIG_CALL with a bad descriptor keeps the old eventfd", "7.3"),
+    ("F6", "a config interrupt cannot race with the replacement of its eventfd", "7.3"),
+    ("F7", "the queue callback is removed before the call eventfd is released", "7.3"),
+    ("F8", "turning the device IOTLB on for the first time, or off, wipes ring addresses", "7.3"),
+    ("F9", "vhost-net SET_FEATURES without ACCESS_PLATFORM discards the device IOTLB", "7.3"),
+    ("F10", "vdpa_sim_blk refuses start sectors beyond the capacity", "7.3"),
+    ("F11", "vdpa_sim_net completes a failed TX read as an error and loops nothing back", "7.3"),
+    ("F12", "outstanding misses per queue are limited", "7.3"),
+    ("F13", "vdpa_sim takes its lock before dma_unmap leaves passthrough", "7.3"),
+    ("F14", "the avail index is validated before it is cached", "7.1.4"),
+    ("F15", "doorbell mmap checks the queue index", "7.1.4"),
+    ("F16", "SET_GROUP_ASID checks the group number against the number of groups", "7.0"),
+    # features and changes of behaviour
+    ("va-mode", "vdpa_sim knows use_va and maps by VMA when it is set", "6.4"),
+    ("passthrough", "vdpa_sim starts, and ends a map-cleaning reset, with an identity map", "6.7"),
+    ("resume", "VHOST_VDPA_RESUME exists and vdpa_sim resumes", "6.3"),
+    ("pending-kick", "vdpa_sim remembers a kick while suspended and replays it at RESUME", "6.3"),
+    ("iotlb-persist", "backend feature IOTLB_PERSIST and reset_map exist", "6.7"),
+    ("enable-after-driver-ok", "backend feature ENABLE_AFTER_DRIVER_OK exists", "6.6"),
+    ("desc-asid", "descriptor groups (GET_VRING_DESC_GROUP, DESC_ASID) exist", "6.7"),
+    ("vring-size", "VHOST_VDPA_GET_VRING_SIZE exists", "6.9"),
+    ("suspend-needs-driver-ok", "SUSPEND and RESUME before DRIVER_OK succeed without acting", "6.9"),
+    ("ring-needs-suspend", "SET_VRING_ADDR and SET_VRING_BASE under DRIVER_OK need a suspended device", "6.8"),
+    ("group-asid-needs-stopped", "SET_GROUP_ASID under DRIVER_OK is EBUSY", "7.0"),
+    ("used-idx-read-perm", "vringh checks read permission for the write of used->idx", "6.4"),
+    ("net-status", "vdpa_sim_net offers VIRTIO_NET_F_STATUS", "6.3"),
+    ("net-budget-frames", "vdpa_sim_net counts every frame taken against its budget, not the delivered ones", "6.3"),
+    ("blk-zoned", "struct virtio_blk_config has its zoned part: 96 bytes instead of 72", "6.3"),
+    ("vhost-ring-reset", "vhost-net offers VIRTIO_F_RING_RESET", "6.2"),
+    ("vhost-in-order", "vhost-net offers VIRTIO_F_IN_ORDER", "7.0"),
+    ("vhost-workers", "vhost-scsi worker ioctls exist (not on vhost-net or vhost-vdpa)", "6.4"),
+    ("features-array", "VHOST_GET/SET_FEATURES_ARRAY exist on vhost-net", "6.18"),
+    ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),
+    ("bug-features-array-zero-fill", "GET_FEATURES_ARRAY with count > 2 zeroes from word 0", "6.18"),
+    # series that never merged
+    ("live-update-v1", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in January 2024", ""),
+    ("live-update-v2", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in July 2024", ""),
+    ("lu-advertise", "vdpa_sim offers backend features 9 and, in VA mode, 10 (in v1's patch 12; absent from v2)", ""),
+)
+
+SWITCHES: dict[str, Switch] = {name: Switch(name, doc, since) for name, doc, since in _ROWS}
+"""Every switch by name, in the order of the table."""

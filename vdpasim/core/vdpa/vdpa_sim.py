@@ -1,0 +1,405 @@
+"""The simulator framework both devices stand on (mirrors drivers/vdpa/vdpa_sim/vdpa_sim.c).
+
+Theory. One worker per device; a kick of any ready queue makes it serve all. ``running`` follows DRIVER_OK at every status
+write, SUSPEND clears it, and a kick that arrives then is remembered in one flag that RESUME replays; nothing else clears the
+flag, not even close. Each address space has a map of its own. Since 6.7 it starts as *passthrough*, the identity over all
+64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it back.
+
+In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at all.
+Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+
+Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
+
+Not modelled: the shared work queue of 6.1 (each device has its worker there too), statistics beyond counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Kernel, Steps, Work, Worker
+from vdpasim.core.rules import Rule, fail, hit, register
+from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value
+from vdpasim.core.vhost.iotlb import Iotlb
+from vdpasim.core.vhost.vhost import IOTLB_LIMIT
+from vdpasim.core.vhost.vringh import DeviceMap, Vringh
+from vdpasim.uapi import errno as E
+from vdpasim.uapi.vhost_types import (
+    VHOST_ACCESS_RW,
+    VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
+    VHOST_BACKEND_F_IOTLB_REMAP,
+    VHOST_BACKEND_F_NEW_OWNER,
+)
+from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
+
+if TYPE_CHECKING:
+    from vdpasim.core.ports import Extent, Mm, Pages
+    from vdpasim.core.vhost.iotlb import IotlbMap
+
+U64_MAX = (1 << 64) - 1
+QUEUE_MAX = 256
+
+register(
+    [
+        Rule("sim.features.platform", "vdpa_sim.c:vdpasim_set_driver_features()", E.EINVAL, "VIRTIO_F_ACCESS_PLATFORM is not among the features"),
+        Rule("sim.dev.features", "vdpa_sim.c:vdpasim_create()", E.EINVAL, "the features asked for are not a subset of the device's"),
+        Rule("sim.kick.remembered", "vdpa_sim.c:vdpasim_kick_vq()", 0, "a kick while suspended is remembered, as one flag", switches=("pending-kick",)),
+        Rule("sim.kick.ignored", "vdpa_sim.c:vdpasim_kick_vq()", 0, "a kick of a queue that is not enabled is lost"),
+        Rule("sim.worker.dead-mm", "vdpa_sim.c:vdpasim_work_fn()", 0, "the bound address space has died: the worker does nothing, and nobody is told",
+             switches=("va-mode",)),
+        Rule("sim.worker.not-running", "vdpa_sim.c:vdpasim_work_fn()", 0, "the worker ran without DRIVER_OK or while suspended and did nothing"),
+        Rule("sim.enable.no-size", "vdpa_sim.c:vdpasim_queue_ready()", 0, "a queue whose size was never set is enabled with the reset ring at address 0"),
+        Rule("sim.map.passthrough-left", "vdpa_sim.c:vdpasim_set_map()", 0, "the first map pushed, even an empty one, ends passthrough",
+             switches=("passthrough",)),
+        Rule("sim.map.passthrough-restored", "vdpa_sim.c:vdpasim_do_reset()", 0, "a map-cleaning reset brings passthrough back",
+             "the vhost-vdpa table stays: the same range cannot be UPDATEd, any other push restores it", switches=("passthrough",)),
+    ]
+)
+
+
+class Behaviour(Protocol):
+    """What makes the framework a network or a block device."""
+
+    def work(self, sim: VdpaSim) -> Steps:
+        """One pass of the worker over all queues."""
+
+    def get_config(self, config: bytearray) -> None:
+        """What every GET_CONFIG does to the config space before it is copied out."""
+
+
+@attrs.frozen
+class SimAttr:
+    """The constants of a device kind (``struct vdpasim_dev_attr``)."""
+
+    kind: str
+    device_id: int
+    nvqs: int
+    groups: tuple[int, ...]
+    """Group of each queue."""
+    nas: int
+    features: int
+    config_size: int
+
+
+@attrs.define(eq=False)
+class VdpasimVirtqueue:
+    """``struct vdpasim_virtqueue``."""
+
+    vring: Vringh
+    num: int = 0
+    desc: int = 0
+    driver: int = 0
+    device: int = 0
+    ready: bool = False
+    cb: Callable[[], None] | None = None
+
+
+@attrs.define(eq=False)
+class VdpaSim(VdpaDevice):
+    """A simulated device (``struct vdpasim``)."""
+
+    attr: SimAttr = attrs.field(kw_only=True)
+    behaviour: Behaviour = attrs.field(kw_only=True)
+    pages: Pages = attrs.field(kw_only=True)
+    worker: Worker = attrs.field(kw_only=True)
+    features_offered: int = attrs.field(kw_only=True)
+    map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
+    vqs: list[VdpasimVirtqueue] = attrs.Factory(list)
+    maps: list[DeviceMap] = attrs.Factory(list)
+    passthrough: list[bool] = attrs.Factory(list)
+    mm_bound: Mm | None = None
+    on_demand: bool = False
+    running: bool = False
+    pending_kick: bool = False
+    status: int = 0
+    features: int = 0
+    generation: int = 0
+    config_cb: Callable[[], None] | None = None
+    config: bytearray = attrs.field(kw_only=True)
+    work: Work = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.work = Work(self.work_fn)
+        enforce = self.kernel.on("F1")
+        self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.nas)]
+        self.passthrough = [False] * self.nas
+        self.vqs = [VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages)) for _ in range(self.nvqs)]
+        for vq in self.vqs:
+            self._vq_reset(vq)
+        for asid in range(self.nas):
+            self._default_map(asid)
+
+    # -- the worker
+
+    def work_fn(self) -> Steps:
+        """Serve all queues, in the bound address space if there is one (``vdpasim_work_fn``)."""
+        if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
+            hit("sim.worker.dead-mm")
+            return
+        if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
+            hit("sim.worker.not-running")
+            return
+        yield from self.behaviour.work(self)
+
+    def schedule_work(self) -> None:
+        """Queue the worker, once."""
+        self.worker.queue(self.work)
+
+    def notify(self, vq: VdpasimVirtqueue) -> None:
+        """Interrupt for a queue."""
+        if vq.cb is not None:
+            vq.cb()
+
+    # -- queues
+
+    def set_vq_address(self, idx: int, desc: int, driver: int, device: int) -> bool:
+        vq = self.vqs[idx]
+        vq.desc, vq.driver, vq.device = desc, driver, device
+        return True
+
+    def set_vq_num(self, idx: int, num: int) -> None:
+        self.vqs[idx].num = num
+
+    def set_vq_cb(self, idx: int, callback: Callable[[], None] | None) -> None:
+        self.vqs[idx].cb = callback
+
+    def set_vq_ready(self, idx: int, ready: bool) -> None:
+        vq = self.vqs[idx]
+        was, vq.ready = vq.ready, ready
+        if ready and not was:
+            self._queue_ready(vq)
+
+    def _queue_ready(self, vq: VdpasimVirtqueue) -> None:
+        # both indices continue from the avail index; the used index in memory is not read
+        last_avail_idx = vq.vring.last_avail_idx
+        mm = self.mm_bound if self.use_va else None
+        if not vq.vring.init(vq.num, vq.desc, vq.driver, vq.device, mm):
+            hit("sim.enable.no-size")
+        vq.vring.last_avail_idx = vq.vring.last_used_idx = last_avail_idx
+
+    def set_vq_state(self, idx: int, avail: int, used: int) -> None:
+        self.vqs[idx].vring.last_avail_idx = avail & 0xFFFF
+
+    def get_vq_state(self, idx: int) -> tuple[int, int]:
+        return self.vqs[idx].vring.last_avail_idx, 0
+
+    def kick_vq(self, idx: int) -> None:
+        if self.status & VIRTIO_CONFIG_S_DRIVER_OK and not self.running and self.kernel.on("pending-kick"):
+            hit("sim.kick.remembered")
+            self.pending_kick = True
+        elif self.vqs[idx].ready:
+            self.schedule_work()
+        else:
+            hit("sim.kick.ignored")
+
+    def get_vq_num_max(self) -> int:
+        return QUEUE_MAX
+
+    def get_vq_size(self, idx: int) -> int:
+        return self.vqs[idx].num if self.status & VIRTIO_CONFIG_S_DRIVER_OK else QUEUE_MAX
+
+    def get_vq_group(self, idx: int) -> int:
+        return self.attr.groups[idx]
+
+    def get_vq_desc_group(self, idx: int) -> int:
+        raise fail("vdpa.group.desc-unsupported")
+
+    # -- device
+
+    def get_device_features(self) -> int:
+        return self.features_offered
+
+    def get_backend_features(self) -> int:
+        mask = 0
+        if self.kernel.on("enable-after-driver-ok"):
+            mask |= 1 << VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK
+        if self.kernel.on("lu-advertise"):
+            mask |= 1 << VHOST_BACKEND_F_NEW_OWNER | (1 << VHOST_BACKEND_F_IOTLB_REMAP if self.use_va else 0)
+        return mask
+
+    def set_driver_features(self, features: int) -> None:
+        if not features >> VIRTIO_F_ACCESS_PLATFORM & 1:
+            raise fail("sim.features.platform")
+        self.features = features & self.features_offered
+
+    def get_driver_features(self) -> int:
+        return self.features
+
+    def get_status(self) -> int:
+        return self.status
+
+    def set_status(self, status: int) -> None:
+        self.status = status
+        self.running = bool(status & VIRTIO_CONFIG_S_DRIVER_OK)
+
+    def reset(self, *, clean_map: bool) -> None:
+        """``vdpasim_do_reset``; 6.1 cleans the map always, to empty."""
+        for vq in self.vqs:
+            self._vq_reset(vq)
+        if clean_map or not self.kernel.on("passthrough"):
+            for asid in range(self.nas):
+                self._default_map(asid)
+        self.running = False
+        self.status = 0
+        self.features = 0
+        self.generation += 1
+
+    def _vq_reset(self, vq: VdpasimVirtqueue) -> None:
+        vq.ready = False
+        vq.desc = vq.driver = vq.device = 0
+        vq.cb = None
+        vq.vring.map = self.maps[0]
+        vq.vring.init(QUEUE_MAX, 0, 0, 0, None)
+        vq.vring.on_dma = None
+
+    def suspend(self) -> None:
+        self.running = False
+
+    def resume(self) -> None:
+        self.running = True
+        if self.pending_kick:
+            self.pending_kick = False
+            for idx in range(self.nvqs):
+                self.kick_vq(idx)
+
+    def set_config_cb(self, callback: Callable[[], None] | None) -> None:
+        self.config_cb = callback
+
+    def get_config_size(self) -> int:
+        return self.attr.config_size
+
+    def get_config(self, offset: int, length: int) -> bytes:
+        self.behaviour.get_config(self.config)
+        return bytes(self.config[offset : offset + length])
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        self.config[offset : offset + len(data)] = data
+
+    # -- memory
+
+    def set_group_asid(self, group: int, asid: int) -> None:
+        for idx, vq in enumerate(self.vqs):
+            if self.attr.groups[idx] == group:
+                vq.vring.map = self.maps[asid]
+
+    def _default_map(self, asid: int) -> None:
+        self.maps[asid].table.reset()
+        self.passthrough[asid] = self.kernel.on("passthrough") and not self.on_demand
+        if self.passthrough[asid]:
+            hit("sim.map.passthrough-restored")
+            self.maps[asid].table.add_range(0, U64_MAX, 0, VHOST_ACCESS_RW)
+
+    def demand_maps(self) -> None:
+        """Make the maps on-demand ones: empty from the start, and a missing entry is a miss (no kernel does this)."""
+        self.on_demand = True
+        for asid, one in enumerate(self.maps):
+            one.on_demand = True
+            self._default_map(asid)
+
+    def _leave_passthrough(self, asid: int) -> None:
+        if self.passthrough[asid]:
+            hit("sim.map.passthrough-left")
+            self.passthrough[asid] = False
+            self.maps[asid].table.reset()
+
+    def set_map(self, asid: int, table: Iotlb) -> None:
+        """Replace the map; a failure leaves it empty."""
+        self._leave_passthrough(asid)
+        own = self.maps[asid].table
+        own.reset()
+        try:
+            for entry in table:
+                own.add_range(entry.start, entry.last, entry.addr, entry.perm, entry.serial)
+        except Exception:
+            own.reset()
+            raise
+
+    def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
+        self._leave_passthrough(asid)
+        self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
+
+    def dma_unmap(self, asid: int, iova: int, size: int) -> None:
+        self._leave_passthrough(asid)
+        self.maps[asid].table.del_range(iova, iova + size - 1 & U64_MAX)
+
+    def reset_map(self, asid: int) -> None:
+        if not self.passthrough[asid]:
+            self._default_map(asid)
+
+    def bind_mm(self, mm: Mm) -> None:
+        if not self.use_va:
+            return
+        self.mm_bound = mm
+        for vq in self.vqs:
+            if vq.vring.mm is not None:
+                vq.vring.mm = mm
+
+    def unbind_mm(self) -> None:
+        self.mm_bound = None
+
+    # -- observation
+
+    def observe_dma(self, vq: VdpasimVirtqueue) -> None:
+        """Report the queue's accesses while somebody listens; called at the start of a pass."""
+        vq.vring.on_dma = self._dma_reporter(vq) if self.kernel.sink else None
+
+    def _dma_reporter(self, vq: VdpasimVirtqueue) -> Callable[..., None]:
+        index = self.vqs.index(vq)
+        asid = next(i for i, one in enumerate(self.maps) if one is vq.vring.map)
+
+        def report(iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]) -> None:
+            space = "va" if vq.vring.mm is not None else "pa"
+            target = "passthrough-" + space if self.passthrough[asid] else space
+            serial = entry.opaque if isinstance(entry.opaque, int) else 0
+            self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, serial, target, place)
+
+        return report
+
+
+def create(  # noqa: PLR0913
+    bus: VdpaBus, name: str, attributes: Attributes, attr: SimAttr, behaviour: Behaviour, config: bytes = b""
+) -> VdpaSim:
+    """A device of a kind, with the options and attributes given (``vdpasim_create``); config space is zero-extended.
+
+    Raises:
+        KernelError: EINVAL features that are not a subset, or a malformed option.
+    """
+    kernel = bus.kernel
+    offered = int(attributes.get("device_features", attr.features))
+    if offered & ~attr.features:
+        raise fail("sim.dev.features")
+    use_va = bool(attributes.get("use_va", True)) and kernel.on("va-mode")
+    limit = int(attributes.get("max_iotlb_entries", IOTLB_LIMIT))
+    if limit < 2:
+        raise bad_value()
+    return VdpaSim(
+        kernel,
+        name,
+        attr.device_id,
+        attr.nvqs,
+        max(attr.groups) + 1,
+        attr.nas,
+        use_va,
+        _optional_ops(kernel, bool(attributes.get("batch_mapping", True))),
+        attr=attr,
+        behaviour=behaviour,
+        pages=bus.pages,
+        worker=Worker(kernel, name + ".worker"),
+        features_offered=offered,
+        map_limit=limit,
+        config=bytearray(config.ljust(attr.config_size, b"\0")),
+    )
+
+
+def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:
+    ops = {"get_vq_group", "set_group_asid", "suspend"}
+    ops |= {"set_map"} if batch_mapping else {"dma_map", "get_vq_size"}
+    if kernel.on("resume"):
+        ops.add("resume")
+    if kernel.on("iotlb-persist"):
+        ops.add("reset_map")
+    return frozenset(ops)

@@ -1,0 +1,369 @@
+"""/dev/vhost-net: ioctls, backends and the device IOTLB (mirrors drivers/vhost/net.c).
+
+Theory. Each open is a device of its own with two queues, 0 RX and 1 TX. Features and backend features need no owner; the
+backend and everything generic does. SET_FEATURES with ACCESS_PLATFORM turns the device IOTLB on (a new, empty one each
+time); then ring addresses are I/O addresses, misses are read from the file and answered by UPDATE. IOTLB messages have no
+owner check at all.
+
+A backend can be set only when SET_MEM_TABLE was done, even to remove one. Activating writes the used ring's flags and reads
+its index, through the IOTLB.
+
+Not modelled here yet: the TX and RX ring walk. A kick of a queue with a backend, and activation, say ``UNMODELLED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vdpasim.core.fs.file import unmodelled
+from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
+from vdpasim.core.net.tun import SocketFile
+from vdpasim.core.rules import KernelError, fail, hit
+from vdpasim.core.rules import net as _rows  # noqa: F401 - registers them
+from vdpasim.core.uaccess import UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
+from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
+from vdpasim.core.vhost.vhost_msg import (
+    IotlbMsg,
+    vhost_chr_poll,
+    vhost_chr_read_iter,
+    vhost_chr_write_iter,
+    vhost_process_iotlb_msg,
+)
+from vdpasim.core.vhost.vhost_vq import vhost_vq_init_access
+from vdpasim.core.vhost.vhost_vring import (
+    memory_access_ok,
+    ring_areas,
+    vhost_dev_ioctl,
+    vhost_vring_ioctl,
+)
+from vdpasim.uapi import vhost as uapi
+from vdpasim.uapi.vhost_types import (
+    VHOST_BACKEND_F_IOTLB_MSG_V2,
+    VHOST_FILE_UNBIND,
+    vhost_vring_file,
+)
+from vdpasim.uapi.virtio_config import (
+    VHOST_F_LOG_ALL,
+    VIRTIO_F_ACCESS_PLATFORM,
+    VIRTIO_F_IN_ORDER,
+    VIRTIO_F_NOTIFY_ON_EMPTY,
+    VIRTIO_F_RING_RESET,
+    VIRTIO_F_VERSION_1,
+)
+from vdpasim.uapi.virtio_net import (
+    VHOST_NET_F_VIRTIO_NET_HDR,
+    VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+    VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+    VIRTIO_NET_F_MRG_RXBUF,
+)
+from vdpasim.uapi.virtio_ring import VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Call
+
+NVQS = 2
+RX, TX = 0, 1
+BACKEND_FEATURES = 1 << VHOST_BACKEND_F_IOTLB_MSG_V2
+FEATURE_WORDS = 2
+
+_FEATURES = (
+    VIRTIO_F_NOTIFY_ON_EMPTY,
+    VHOST_F_LOG_ALL,
+    VHOST_NET_F_VIRTIO_NET_HDR,
+    VIRTIO_RING_F_INDIRECT_DESC,
+    VIRTIO_RING_F_EVENT_IDX,
+    VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_F_VERSION_1,
+    VIRTIO_F_ACCESS_PLATFORM,
+)
+
+
+def offered_features(kernel: Kernel) -> int:
+    """All offered feature bits; those above 63 are reached by the FEATURES_ARRAY requests only."""
+    mask = sum(1 << bit for bit in _FEATURES)
+    if kernel.on("vhost-ring-reset"):
+        mask |= 1 << VIRTIO_F_RING_RESET
+    if kernel.on("vhost-in-order"):
+        mask |= 1 << VIRTIO_F_IN_ORDER
+    if kernel.on("features-array"):
+        mask |= 1 << VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO | 1 << VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO
+    return mask
+
+
+@attrs.define(eq=False)
+class VhostNetNode:
+    """The device node; any number of opens."""
+
+    kernel: Kernel
+    path: str = "/dev/vhost-net"
+
+    def open(self, call: Call, flags: int) -> Steps:
+        """A new device (``vhost_net_open``)."""
+        if self.kernel.points:
+            yield Point("vhost_net.open")
+        name = self.kernel.name("vhost-net")
+        wait = WaitQueue(name + ".wait")
+        mutex = Mutex(self.kernel, name + ".mutex")
+        net = VhostNet(self.kernel, name, [], mutex, wait, poll_queue=wait, ioctls=_requests(self.kernel))
+        net.vqs = new_vqs(net, NVQS)
+        return net
+
+
+@attrs.define(eq=False)
+class VhostNet(VhostDev):
+    """One open of /dev/vhost-net (``struct vhost_net``)."""
+
+    poll_queue: WaitQueue | None = attrs.field(kw_only=True)
+    ioctls: dict[int, Ioctl] = attrs.field(kw_only=True)
+
+    # -- file operations
+
+    def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
+        return vhost_chr_read_iter(self, call, buffer, nonblock)
+
+    def write(self, call: Call, buffer: UserBuffer) -> Steps:
+        return vhost_chr_write_iter(self, call, buffer)
+
+    def poll(self) -> int:
+        return vhost_chr_poll(self)
+
+    def mmap(self, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
+        yield from ()
+        raise fail("vfs.no-mmap")
+
+    def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
+        """``vhost_net_ioctl``: requests without owner first, then the backend, then the generic ones."""
+        yield from self.mutex.lock()
+        try:
+            handler = self.ioctls.get(request)
+            if handler is not None:
+                handler(self, call, arg)
+            elif not vhost_dev_ioctl(self, call, request, arg):
+                vhost_vring_ioctl(self, call, request, arg)
+        finally:
+            self.mutex.unlock()
+        return 0
+
+    def release(self, call: Call) -> Steps:
+        """``vhost_net_release``."""
+        yield from self.mutex.lock()
+        try:
+            for vq in self.vqs:
+                vq.private_data = None
+            self.cleanup()
+        finally:
+            self.mutex.unlock()
+        return 0
+
+    # -- what the generic layer asks
+
+    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
+        """The generic handler under the device mutex; no owner is asked for."""
+        yield from self.mutex.lock()
+        try:
+            vhost_process_iotlb_msg(self, asid, msg)
+        finally:
+            self.mutex.unlock()
+
+    def handle_kick(self, vq: VhostVirtqueue) -> None:
+        """A kick without a backend does nothing; with one the ring walk would run."""
+        self.queue_handler(vq)
+
+    def queue_handler(self, vq: VhostVirtqueue) -> None:
+        """``vhost_poll_queue``."""
+        if vq.private_data is not None:
+            unmodelled(self.kernel, self.name, f"ring walk of queue {vq.index}")
+
+    # -- pieces
+
+    def set_features(self, features: int) -> None:
+        """SET_FEATURES: at any time, by anybody (``vhost_net_set_features``)."""
+        if features & ~offered_features(self.kernel):
+            raise fail("net.features.unknown")
+        if features >> VHOST_F_LOG_ALL & 1 and not self._log_access_ok():
+            raise fail("net.features.log")
+        if features >> VIRTIO_F_ACCESS_PLATFORM & 1:
+            self._init_device_iotlb()
+        elif self.kernel.on("F9") and self.iotlb is not None:
+            hit("net.features.iotlb-gone")
+            self.iotlb = None
+            self._wipe_rings()
+            self.clear_msg()
+        for vq in self.vqs:
+            vq.acked_features = features
+
+    def _log_access_ok(self) -> bool:
+        active = [vq for vq in self.vqs if vq.private_data is not None]
+        return not active or (self.umem is not None and memory_access_ok(self.umem))
+
+    def _init_device_iotlb(self) -> None:
+        hit("net.features.iotlb-new")
+        if self.iotlb is None and self.kernel.on("F8"):
+            hit("net.features.rings-wiped")
+            self._wipe_rings()
+        self.iotlb = self.new_iotlb()
+        self.meta_reset()
+
+    def _wipe_rings(self) -> None:
+        for vq in self.vqs:
+            vq.desc = vq.avail = vq.used = 0
+            vq.log_used, vq.log_addr = False, (1 << 64) - 1
+        self.meta_reset()
+
+    def set_backend(self, call: Call, index: int, fd: int) -> None:
+        """NET_SET_BACKEND behind the owner check (``vhost_net_set_backend``)."""
+        if index >= NVQS:
+            raise fail("net.backend.index")
+        vq = self.vqs[index]
+        if fd == VHOST_FILE_UNBIND:
+            self.clear_msg()
+        if not self._vq_access_ok(vq):
+            raise fail("net.backend.access")
+        sock = None if fd == VHOST_FILE_UNBIND else self._get_socket(call, fd)
+        old = vq.private_data
+        if sock is old:
+            return
+        vq.private_data = sock
+        if sock is None:
+            return
+        try:
+            vhost_vq_init_access(vq)
+            if not sock.attached:
+                raise fail("net.backend.poll")
+        except KernelError:
+            vq.private_data = old
+            raise
+        unmodelled(self.kernel, self.name, f"ring walk of queue {vq.index}")
+
+    def _vq_access_ok(self, vq: VhostVirtqueue) -> bool:
+        if self.umem is None or not memory_access_ok(self.umem):
+            return False
+        if self.iotlb is not None:
+            return True
+        return all(access_ok(start, size) for start, size in ring_areas(vq, vq.desc, vq.avail, vq.used))
+
+    @staticmethod
+    def _get_socket(call: Call, fd: int) -> SocketFile:
+        file = call.task.files.get(fd)
+        if file is None or not isinstance(file.ops, SocketFile) or not file.ops.backend:
+            raise fail("net.backend.not-socket")
+        return file.ops
+
+    def reset_owner(self) -> None:
+        """RESET_OWNER: everything back to defaults, with an empty memory table instead of none."""
+        for vq in self.vqs:
+            vq.private_data = None
+        self.cleanup()
+        self.fork_owner = 1
+        self.umem = self.new_iotlb()
+
+
+Ioctl = Callable[[VhostNet, "Call", UserBuffer], None]
+
+
+def get_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """GET_FEATURES: the low 64 bits."""
+    put_int(net.kernel, arg, 8, offered_features(net.kernel))
+
+
+def set_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """SET_FEATURES."""
+    net.set_features(get_int(net.kernel, arg, 8))
+
+
+def get_features_array(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """GET_FEATURES_ARRAY: the zero-fill of 7.1 starts at word 0."""
+    count = get_int(net.kernel, arg, 8)
+    features = offered_features(net.kernel)
+    order = net.kernel.abi.byteorder
+    words = [(features >> 64 * i & (1 << 64) - 1).to_bytes(8, order) for i in range(min(count, FEATURE_WORDS))]
+    copy_to_user(arg, b"".join(words), 8)
+    if count > FEATURE_WORDS:
+        buggy = net.kernel.on("bug-features-array-zero-fill")
+        if buggy:
+            hit("net.features.array-zero-fill")
+        _clear_user(arg, 8 if buggy else 8 + 8 * FEATURE_WORDS, 8 * (count - FEATURE_WORDS))
+
+
+def _clear_user(arg: UserBuffer, offset: int, size: int) -> None:
+    # in pieces: the count is the caller's and may be huge, the first fault ends it
+    while size > 0:
+        piece = min(size, 1 << 16)
+        copy_to_user(arg, bytes(piece), offset)
+        offset, size = offset + piece, size - piece
+
+
+def set_features_array(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """SET_FEATURES_ARRAY: words that are missing count as zero."""
+    kernel = net.kernel
+    count = get_int(kernel, arg, 8)
+    features = 0
+    for i in range(count):
+        word = int.from_bytes(_word(arg, i), kernel.abi.byteorder)
+        if i >= FEATURE_WORDS and word:
+            raise fail("net.features.array-unknown")
+        features |= word << 64 * min(i, FEATURE_WORDS)
+    net.set_features(features)
+
+
+def _word(arg: UserBuffer, i: int) -> bytes:
+    data = arg.peek(8 + 8 * i, 8)
+    if len(data) < 8:
+        raise fail("uaccess.from-user")
+    return data
+
+
+def get_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """GET_BACKEND_FEATURES."""
+    put_int(net.kernel, arg, 8, BACKEND_FEATURES)
+
+
+def set_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """SET_BACKEND_FEATURES: MSG_V2 or nothing."""
+    features = get_int(net.kernel, arg, 8)
+    if features & ~BACKEND_FEATURES:
+        raise fail("net.backend-features.unknown")
+    for vq in net.vqs:
+        vq.acked_backend_features = features
+
+
+def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """NET_SET_BACKEND: the pointer is looked at before the owner."""
+    file = get_struct(net.kernel, arg, vhost_vring_file)
+    _need_owner(net, call)
+    net.set_backend(call, file.index, file.fd)
+
+
+def reset_owner(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+    """RESET_OWNER."""
+    _need_owner(net, call)
+    net.reset_owner()
+
+
+def _need_owner(net: VhostNet, call: Call) -> None:
+    if not net.check_owner(call.task.mm):
+        raise fail("vhost.owner.perm")
+
+
+IOCTLS: dict[str, tuple[Ioctl, str]] = {
+    "VHOST_GET_FEATURES": (get_features, ""),
+    "VHOST_SET_FEATURES": (set_features, ""),
+    "VHOST_GET_FEATURES_ARRAY": (get_features_array, "features-array"),
+    "VHOST_SET_FEATURES_ARRAY": (set_features_array, "features-array"),
+    "VHOST_GET_BACKEND_FEATURES": (get_backend_features, ""),
+    "VHOST_SET_BACKEND_FEATURES": (set_backend_features, ""),
+    "VHOST_NET_SET_BACKEND": (set_backend, ""),
+    "VHOST_RESET_OWNER": (reset_owner, ""),
+}
+"""Requests vhost-net answers itself, and the switch that brings each."""
+
+
+def _requests(kernel: Kernel) -> dict[int, Ioctl]:
+    return {
+        getattr(uapi, name).request(kernel.abi): handler
+        for name, (handler, switch) in IOCTLS.items()
+        if not switch or kernel.on(switch)
+    }

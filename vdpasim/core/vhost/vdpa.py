@@ -1,0 +1,502 @@
+"""/dev/vhost-vdpa-N: the character device over one vDPA device (mirrors drivers/vhost/vdpa.c).
+
+Theory. vhost-vdpa has write, ioctl and mmap and nothing else: no read, no poll, no worker thread. One open at a time.
+Requests come in four classes, tried in this order: SET_BACKEND_FEATURES, before the mutex; those below that need no
+owner; the generic device requests of ``vhost_vring.py``, most of which do; and whatever is left is a ring request
+(``vdpa_vring.py``), where an unknown number ends too. IOTLB messages need the owner; their handler's errno is hidden.
+
+The tables ``IOCTLS`` and ``MESSAGES`` are copied per open file, so a patch series (``core/series``) can add to them or
+replace a row without a change here.
+
+Not modelled: IRQ bypass, notification areas of real devices (a device without them answers 524), VDUSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vdpasim.core import series
+from vdpasim.core.events import Kind
+from vdpasim.core.fs.file import DEFAULT_POLLMASK
+from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
+from vdpasim.core.ports import PAGE_SIZE
+from vdpasim.core.rules import KernelError, fail, hit
+from vdpasim.core.rules import vdpa as _rows  # noqa: F401 - registers them
+from vdpasim.core.uaccess import (
+    UserBuffer,
+    copy_from_user,
+    copy_to_user,
+    get_int,
+    get_struct,
+    put_int,
+    put_struct,
+)
+from vdpasim.core.vhost.vdpa_map import AddressSpaces
+from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
+from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
+from vdpasim.core.vhost.vhost_msg import IotlbMsg, vhost_chr_write_iter
+from vdpasim.core.vhost.vhost_vring import vhost_dev_ioctl
+from vdpasim.uapi import vhost as uapi
+from vdpasim.uapi.mman import MAP_SHARED, PROT_READ
+from vdpasim.uapi.vhost_types import (
+    VHOST_BACKEND_F_DESC_ASID,
+    VHOST_BACKEND_F_IOTLB_ASID,
+    VHOST_BACKEND_F_IOTLB_BATCH,
+    VHOST_BACKEND_F_IOTLB_MSG_V2,
+    VHOST_BACKEND_F_IOTLB_PERSIST,
+    VHOST_BACKEND_F_RESUME,
+    VHOST_BACKEND_F_SUSPEND,
+    VHOST_FILE_UNBIND,
+    VHOST_IOTLB_BATCH_BEGIN,
+    VHOST_IOTLB_BATCH_END,
+    VHOST_IOTLB_INVALIDATE,
+    VHOST_IOTLB_UPDATE,
+    vhost_vdpa_config,
+    vhost_vdpa_iova_range,
+)
+from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Call
+    from vdpasim.core.ports import EventFd, Pages
+    from vdpasim.core.vdpa.vdpa import VdpaDevice
+
+
+@attrs.define(eq=False)
+class VhostVdpaNode:
+    """The device node: lives as long as the vDPA device, opened by one file at a time."""
+
+    kernel: Kernel
+    device: VdpaDevice
+    pages: Pages
+    path: str
+    opened: VhostVdpa | None = None
+    released: WaitQueue = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.released = WaitQueue(self.path + ".released")
+
+    def open(self, call: Call, flags: int) -> Steps:
+        """Take the device, reset it without cleaning its map, start with fresh queues (``vhost_vdpa_open``).
+
+        Raises:
+            KernelError: EBUSY somebody has it open.
+        """
+        if self.kernel.points:
+            yield Point("vhost_vdpa.open")
+        if self.opened is not None:
+            raise fail("vdpa.open.busy")
+        self.device.reset(clean_map=False)
+        file = self.new_file()
+        file.vqs = new_vqs(file, self.device.nvqs)
+        file.vq_num_max = self.device.get_vq_num_max()
+        self.opened = file
+        return file
+
+    def new_file(self) -> VhostVdpa:
+        """The open file's object."""
+        return VhostVdpa.of(self)
+
+
+@attrs.define(eq=False)
+class VhostVdpa(VhostDev):
+    """One open of a vhost-vdpa device (``struct vhost_vdpa``)."""
+
+    node: VhostVdpaNode = attrs.field(kw_only=True)
+    device: VdpaDevice = attrs.field(kw_only=True)
+    spaces: AddressSpaces = attrs.field(kw_only=True)
+    ioctls: dict[int, Ioctl] = attrs.field(kw_only=True)
+    messages: dict[int, Message] = attrs.field(kw_only=True)
+    suspended: bool = False
+    config_ctx: EventFd | None = None
+    vq_num_max: int = 0
+    poll_queue: WaitQueue | None = None
+
+    @classmethod
+    def of(cls, node: VhostVdpaNode) -> VhostVdpa:
+        """A new open file of a node."""
+        kernel, device = node.kernel, node.device
+        name = node.path.rpartition("/")[2]
+        file = cls(
+            kernel,
+            name,
+            [],
+            Mutex(kernel, name + ".mutex"),
+            WaitQueue(name + ".wait"),
+            node=node,
+            device=device,
+            spaces=AddressSpaces(kernel, device, node.pages, name),
+            ioctls={
+                getattr(uapi, key).request(kernel.abi): handler
+                for key, handler in IOCTLS.items()
+                if key not in NEEDS or kernel.on(NEEDS[key])
+            },
+            messages=dict(MESSAGES),
+        )
+        for patch in series.active(kernel.switches):
+            patch.apply(file)
+        return file
+
+    # -- file operations
+
+    def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
+        yield from ()
+        raise fail("vfs.no-read")
+
+    def write(self, call: Call, buffer: UserBuffer) -> Steps:
+        return vhost_chr_write_iter(self, call, buffer)
+
+    def poll(self) -> int:
+        return DEFAULT_POLLMASK
+
+    def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
+        """``vhost_vdpa_unlocked_ioctl``: see the module docstring for the order."""
+        if request == uapi.VHOST_SET_BACKEND_FEATURES.request(self.kernel.abi):
+            set_backend_features(self, arg)
+            return 0
+        yield from self.mutex.lock()
+        try:
+            handler = self.ioctls.get(request)
+            if handler is not None:
+                handler(self, call, arg)
+            elif not vhost_dev_ioctl(self, call, request, arg):
+                vhost_vdpa_vring_ioctl(self, call, request, arg)
+            elif request == uapi.VHOST_SET_OWNER.request(self.kernel.abi):
+                self.device.bind_mm(call.task.mm)
+        finally:
+            self.mutex.unlock()
+        return 0
+
+    def mmap(self, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
+        """``vhost_vdpa_mmap``: a doorbell page of a queue."""
+        if self.kernel.points:
+            yield Point("vhost_vdpa.mmap")
+        if length != PAGE_SIZE:
+            raise fail("vdpa.mmap.size")
+        if not flags & MAP_SHARED:
+            raise fail("vdpa.mmap.shared")
+        if prot & PROT_READ:
+            raise fail("vdpa.mmap.read")
+        if not self.kernel.on("F15") and offset // PAGE_SIZE > 0xFFFF:
+            raise fail("vdpa.mmap.index")
+        raise fail("vdpa.mmap.unsupported")
+
+    def release(self, call: Call) -> Steps:
+        """``vhost_vdpa_release``: device reset, polling stopped, maps dropped, owner forgotten."""
+        yield from self.mutex.lock()
+        try:
+            self.spaces.in_batch = False
+            self.reset_device()
+            for vq in self.vqs:
+                self.stop_poll(vq)
+            self.device.unbind_mm()
+            self._drop_config_ctx()
+            self.spaces.remove_all(self.mm)
+            self.cleanup()
+            self.node.opened = None
+        finally:
+            self.mutex.unlock()
+        self.node.released.wake_up()
+        return 0
+
+    # -- what the generic layer asks
+
+    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
+        """``vhost_vdpa_process_iotlb_msg``: owner, address space, open batch, then the type's handler."""
+        yield from self.mutex.lock()
+        try:
+            if self.mm is not call.task.mm:
+                raise fail("vdpa.msg.owner")
+            if msg.type in (VHOST_IOTLB_UPDATE, VHOST_IOTLB_BATCH_BEGIN):
+                self.spaces.find_alloc(asid)
+            if self.spaces.in_batch and self.spaces.batch_asid != asid:
+                raise fail("vdpa.msg.batch-asid")
+            if asid not in self.spaces.tables:
+                raise fail("vdpa.msg.asid")
+            handler = self.messages.get(msg.type)
+            if handler is None:
+                raise fail("vdpa.msg.unknown")
+            handler(self, call, asid, msg)
+        finally:
+            self.mutex.unlock()
+
+    def handle_kick(self, vq: VhostVirtqueue) -> None:
+        """The kick goes straight to the device, in the writer's context (``handle_vq_kick``)."""
+        if self.kernel.sink:
+            self.kernel.emit(Kind.KICK, self.name, vq.index)
+        self.device.kick_vq(vq.index)
+
+    def queue_handler(self, vq: VhostVirtqueue) -> None:
+        """An answered miss lets the device look at the queue again."""
+        self.device.kick_vq(vq.index)
+
+    # -- device-level pieces
+
+    def reset_device(self) -> None:
+        """Reset the device; its map is cleaned unless IOTLB_PERSIST is acked (``_compat_vdpa_reset``)."""
+        self.suspended = False
+        clean = not self.backend_acked(VHOST_BACKEND_F_IOTLB_PERSIST)
+        self.device.reset(clean_map=clean)
+        if clean:
+            self.spaces.device_map_lost()
+
+    def backend_acked(self, bit: int) -> bool:
+        """Whether a backend feature is acked; all queues hold the same."""
+        return bool(self.vqs) and self.vqs[0].backend_has_feature(bit)
+
+    def _drop_config_ctx(self) -> None:
+        if self.config_ctx is not None:
+            self.config_ctx.put()
+            self.config_ctx = None
+
+    def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
+        """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
+
+        def callback() -> None:
+            if vq.call is not None:
+                vq.call.signal()
+                if self.kernel.sink:
+                    self.kernel.emit(Kind.SIGNAL, self.name, vq.index, "call", vq.call.count)
+
+        return callback
+
+    def config_changed(self) -> None:
+        """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        if self.config_ctx is not None:
+            self.config_ctx.signal()
+            if self.kernel.sink:
+                self.kernel.emit(Kind.SIGNAL, self.name, -1, "config", self.config_ctx.count)
+
+
+Ioctl = Callable[[VhostVdpa, "Call", UserBuffer], None]
+Message = Callable[[VhostVdpa, "Call", int, IotlbMsg], None]
+
+
+# -- messages
+
+
+def process_iotlb_update(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+    """UPDATE."""
+    assert v.mm is not None
+    v.spaces.update(v.mm, call.task.limits.memlock, asid, msg)
+
+
+def process_iotlb_invalidate(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+    """INVALIDATE: never fails; what it touches goes whole."""
+    v.spaces.unmap(v.mm, v.spaces.tables[asid], asid, msg.iova, msg.size)
+
+
+def batch_begin(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+    """BATCH_BEGIN: may be repeated."""
+    v.spaces.batch_asid = asid
+    v.spaces.in_batch = True
+
+
+def batch_end(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+    """BATCH_END: push the map; what the device says of it is ignored."""
+    if v.spaces.in_batch and v.device.supports("set_map"):
+        try:
+            v.spaces.push(asid, v.spaces.tables[asid])
+        except KernelError:
+            hit("vdpa.batch.push-ignored")
+    v.spaces.in_batch = False
+
+
+MESSAGES: dict[int, Message] = {
+    VHOST_IOTLB_UPDATE: process_iotlb_update,
+    VHOST_IOTLB_INVALIDATE: process_iotlb_invalidate,
+    VHOST_IOTLB_BATCH_BEGIN: batch_begin,
+    VHOST_IOTLB_BATCH_END: batch_end,
+}
+"""IOTLB message type -> handler, called by the owner with the address space known to exist."""
+
+
+# -- ioctls without an owner check
+
+
+def set_status(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SET_STATUS: bits may be added; 0 resets."""
+    new, old = get_int(v.kernel, arg, 1), v.device.get_status()
+    if new and old & ~new:
+        raise fail("vdpa.status.clears")
+    if v.kernel.sink:
+        v.kernel.emit(Kind.STATUS, v.name, old, new)
+    if new == 0:
+        v.reset_device()
+    else:
+        v.device.set_status(new)
+
+
+def _config_range(v: VhostVdpa, arg: UserBuffer) -> tuple[int, int]:
+    head = get_struct(v.kernel, arg, vhost_vdpa_config)
+    size = v.device.get_config_size()
+    if not head.len or head.off > size or head.len > size - head.off:
+        raise fail("vdpa.config.range")
+    return head.off, head.len
+
+
+def get_config(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """GET_CONFIG."""
+    off, length = _config_range(v, arg)
+    copy_to_user(arg, v.device.get_config(off, length), 8)
+
+
+def set_config(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SET_CONFIG: at any time, in any status."""
+    off, length = _config_range(v, arg)
+    v.device.set_config(off, copy_from_user(arg, length, 8))
+
+
+def set_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SET_FEATURES: the ring layer is told what the device took."""
+    if v.device.get_status() & VIRTIO_CONFIG_S_FEATURES_OK:
+        raise fail("vdpa.features.busy")
+    v.device.set_driver_features(get_int(v.kernel, arg, 8))
+    for vq in v.vqs:
+        vq.acked_features = v.device.get_driver_features()
+
+
+def get_backend_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """GET_BACKEND_FEATURES: what the layer does always, plus what the device can."""
+    put_int(v.kernel, arg, 8, offered_backend_features(v))
+
+
+def offered_backend_features(v: VhostVdpa) -> int:
+    """The mask GET_BACKEND_FEATURES answers."""
+    always = (VHOST_BACKEND_F_IOTLB_MSG_V2, VHOST_BACKEND_F_IOTLB_BATCH, VHOST_BACKEND_F_IOTLB_ASID)
+    mask = sum(1 << bit for bit in always)
+    if v.device.supports("suspend"):
+        mask |= 1 << VHOST_BACKEND_F_SUSPEND
+    if v.device.supports("resume"):
+        mask |= 1 << VHOST_BACKEND_F_RESUME
+    if v.device.supports("get_vq_desc_group"):
+        mask |= 1 << VHOST_BACKEND_F_DESC_ASID
+    if v.kernel.on("iotlb-persist") and _persists(v):
+        mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
+    return mask | v.device.get_backend_features()
+
+
+def _persists(v: VhostVdpa) -> bool:
+    named = v.device.get_backend_features() >> VHOST_BACKEND_F_IOTLB_PERSIST & 1
+    return bool(named) or v.device.supports("reset_map")
+
+
+def known_backend_features(v: VhostVdpa) -> int:
+    """The bits SET_BACKEND_FEATURES does not refuse out of hand."""
+    last = VHOST_BACKEND_F_IOTLB_PERSIST if v.kernel.on("iotlb-persist") else VHOST_BACKEND_F_SUSPEND
+    mask = sum(1 << bit for bit in range(VHOST_BACKEND_F_IOTLB_MSG_V2, last + 1))
+    return mask | series.backend_features(v.kernel.switches)
+
+
+def set_backend_features(v: VhostVdpa, arg: UserBuffer) -> None:
+    """SET_BACKEND_FEATURES: no owner, no status, may be repeated and may drop bits."""
+    features = get_int(v.kernel, arg, 8)
+    if features & ~known_backend_features(v):
+        raise fail("vdpa.backend.unknown")
+
+    def acks(bit: int) -> bool:
+        return bool(features >> bit & 1)
+
+    if acks(VHOST_BACKEND_F_SUSPEND) and not v.device.supports("suspend"):
+        raise fail("vdpa.backend.suspend")
+    if acks(VHOST_BACKEND_F_RESUME) and not v.device.supports("resume"):
+        raise fail("vdpa.backend.resume")
+    if acks(VHOST_BACKEND_F_DESC_ASID) and not acks(VHOST_BACKEND_F_IOTLB_ASID):
+        raise fail("vdpa.backend.desc-asid")
+    if acks(VHOST_BACKEND_F_DESC_ASID) and not v.device.supports("get_vq_desc_group"):
+        raise fail("vdpa.backend.no-desc-group")
+    if acks(VHOST_BACKEND_F_IOTLB_PERSIST) and not _persists(v):
+        raise fail("vdpa.backend.persist")
+    for vq in v.vqs:
+        vq.acked_backend_features = features
+
+
+def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SET_CONFIG_CALL: before F5 a bad descriptor loses the old eventfd."""
+    fd = get_int(v.kernel, arg, 4, signed=True)
+    try:
+        ctx = None if fd == VHOST_FILE_UNBIND else call.task.files.eventfd(fd)
+    except KernelError:
+        if not v.kernel.on("F5"):
+            hit("vdpa.config-call.lost")
+            v._drop_config_ctx()
+        raise
+    v._drop_config_ctx()
+    v.config_ctx = ctx
+    v.device.set_config_cb(v.config_changed)
+
+
+def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SUSPEND: before DRIVER_OK nothing happens (newer kernels), even if the device could not."""
+    if _not_running(v):
+        return
+    if not v.device.supports("suspend"):
+        raise fail("vdpa.suspend.unsupported")
+    v.device.suspend()
+    v.suspended = True
+
+
+def resume(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """RESUME."""
+    if _not_running(v):
+        return
+    if not v.device.supports("resume"):
+        raise fail("vdpa.resume.unsupported")
+    v.device.resume()
+    v.suspended = False
+
+
+def _not_running(v: VhostVdpa) -> bool:
+    if v.kernel.on("suspend-needs-driver-ok") and not v.device.get_status() & VIRTIO_CONFIG_S_DRIVER_OK:
+        hit("vdpa.suspend.not-running")
+        return True
+    return False
+
+
+def get_iova_range(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """GET_IOVA_RANGE."""
+    first, last = v.device.get_iova_range()
+    put_struct(v.kernel, arg, vhost_vdpa_iova_range, first=first, last=last)
+
+
+def log_unsupported(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+    """SET_LOG_BASE and SET_LOG_FD."""
+    raise fail("vdpa.log.unsupported")
+
+
+def _getter(size: int, value: Callable[[VhostVdpa], int]) -> Ioctl:
+    def get(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
+        put_int(v.kernel, arg, size, value(v))
+
+    return get
+
+
+IOCTLS: dict[str, Ioctl] = {
+    "VHOST_VDPA_GET_DEVICE_ID": _getter(4, lambda v: v.device.device_id),
+    "VHOST_VDPA_GET_STATUS": _getter(1, lambda v: v.device.get_status()),
+    "VHOST_VDPA_SET_STATUS": set_status,
+    "VHOST_VDPA_GET_CONFIG": get_config,
+    "VHOST_VDPA_SET_CONFIG": set_config,
+    "VHOST_GET_FEATURES": _getter(8, lambda v: v.device.get_device_features()),
+    "VHOST_SET_FEATURES": set_features,
+    "VHOST_VDPA_GET_VRING_NUM": _getter(2, lambda v: v.device.get_vq_num_max()),
+    "VHOST_VDPA_GET_GROUP_NUM": _getter(4, lambda v: v.device.ngroups),
+    "VHOST_VDPA_GET_AS_NUM": _getter(4, lambda v: v.device.nas),
+    "VHOST_VDPA_SET_CONFIG_CALL": set_config_call,
+    "VHOST_GET_BACKEND_FEATURES": get_backend_features,
+    "VHOST_VDPA_GET_IOVA_RANGE": get_iova_range,
+    "VHOST_VDPA_GET_CONFIG_SIZE": _getter(4, lambda v: v.device.get_config_size()),
+    "VHOST_VDPA_GET_VQS_COUNT": _getter(4, lambda v: v.device.nvqs),
+    "VHOST_VDPA_SUSPEND": suspend,
+    "VHOST_VDPA_RESUME": resume,
+    "VHOST_SET_LOG_BASE": log_unsupported,
+    "VHOST_SET_LOG_FD": log_unsupported,
+}
+"""Requests that anybody with the file may make, by name; series add to the copy of an open file."""
+
+NEEDS = {"VHOST_VDPA_RESUME": "resume"}
+"""Requests that not every kernel has, and the switch that brings each."""
+

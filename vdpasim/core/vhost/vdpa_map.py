@@ -1,0 +1,251 @@
+"""Address spaces, mapping and pinning of vhost-vdpa (mirrors the map/unmap half of drivers/vhost/vdpa.c).
+
+Theory. Each address space id has a table of its own, created when it is first used and kept until release. An UPDATE is
+exclusive: any overlap is EEXIST. How it is mapped depends on the device, not on the caller:
+
+* VA mode (``use_va``): the owner's VMAs are walked; a MAP_SHARED file-backed piece becomes one entry holding a *user
+  address* and a reference to the file, anything else is skipped without a word. Holes are not noticed.
+* PA mode: whole pages are pinned and accounted, one entry per physically contiguous run.
+
+Then the device gets its copy: incremental devices one ``dma_map`` per entry, whole-map devices the complete table, at once
+or, inside a batch, at BATCH_END. The table and the device's copy therefore differ inside a batch, after a failed push and
+after a reset.
+
+Not modelled: the platform IOMMU (a device with neither set_map nor dma_map).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.ports import PAGE_MASK, PAGE_SIZE, U64_MAX, Fault, Run
+from vdpasim.core.rules import KernelError, fail, hit
+from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
+from vdpasim.core.vhost.vhost import IOTLB_LIMIT
+from vdpasim.uapi.vhost_types import VHOST_ACCESS_WO
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Kernel
+    from vdpasim.core.ports import MemoryObject, Mm, Pages
+    from vdpasim.core.vdpa.vdpa import VdpaDevice
+    from vdpasim.core.vhost.vhost_msg import IotlbMsg
+
+PIN_CHUNK = PAGE_SIZE // 8
+"""Pages pinned at a time: as many as fit a page of pointers."""
+
+
+@attrs.frozen
+class MapFile:
+    """What a VA-mode entry holds beside the address (``struct vdpa_map_file``)."""
+
+    file: MemoryObject
+    offset: int
+
+
+@attrs.define(eq=False)
+class AddressSpaces:
+    """The tables of one open vhost-vdpa device, and the way to the device's copy."""
+
+    kernel: Kernel
+    device: VdpaDevice
+    pages: Pages
+    name: str
+    tables: dict[int, Iotlb] = attrs.Factory(dict)
+    in_batch: bool = False
+    batch_asid: int = 0
+    pinned_pages: int = 0
+    """Pages this device pins (``vdpa->pinned_vm`` of the live-update series)."""
+
+    def find_alloc(self, asid: int) -> Iotlb:
+        """The table of an address space, made if absent (``vhost_vdpa_find_alloc_as``)."""
+        table = self.tables.get(asid)
+        if table is None:
+            if asid >= self.device.nas:
+                raise fail("vdpa.msg.asid")
+            enforce = self.kernel.on("F1")
+            table = Iotlb(IOTLB_LIMIT if enforce else 0, enforce_limit=enforce)
+            self.tables[asid] = table
+        return table
+
+    # -- map
+
+    def update(self, mm: Mm, memlock: int, asid: int, msg: IotlbMsg) -> None:
+        """UPDATE (``vhost_vdpa_process_iotlb_update``); a failure leaves none of its own entries.
+
+        Raises:
+            KernelError: EINVAL range, EEXIST overlap, then those of the mapping mode.
+        """
+        table = self.tables[asid]
+        first, last = self.device.get_iova_range()
+        if msg.iova < first or not msg.size or msg.iova > U64_MAX - msg.size + 1 or msg.iova + msg.size - 1 > last:
+            raise fail("vdpa.iotlb.update-range")
+        if table.itree_first(msg.iova, msg.iova + msg.size - 1) is not None:
+            raise fail("vdpa.iotlb.update-overlap")
+        if self.device.use_va:
+            self.va_map(mm, table, asid, msg)
+        else:
+            self.pa_map(mm, memlock, table, asid, msg)
+
+    def va_map(self, mm: Mm, table: Iotlb, asid: int, msg: IotlbMsg) -> None:
+        """Map by VMA (``vhost_vdpa_va_map``)."""
+        iova, uaddr, size = msg.iova, msg.uaddr, msg.size
+        try:
+            while size:
+                vma = next(mm.vmas(uaddr), None)
+                if vma is None:
+                    raise fail("vdpa.va.no-vma")
+                piece = min(size, vma.last - uaddr + 1)
+                if vma.shared and vma.file is not None and not vma.special:
+                    if uaddr < vma.start:
+                        hit("vdpa.va.hole")
+                    opaque = MapFile(vma.file, vma.offset + uaddr - vma.start)
+                    vma.file.get()
+                    try:
+                        self.map(mm, table, asid, iova, piece, uaddr, msg.perm, opaque)
+                    except KernelError:
+                        vma.file.put()
+                        raise
+                else:
+                    hit("vdpa.va.skipped")
+                size -= piece
+                uaddr = uaddr + piece & U64_MAX
+                iova += piece
+        except KernelError:
+            if iova == 0:
+                hit("vdpa.va.undo-all")
+            self.unmap(mm, table, asid, msg.iova, iova - msg.iova)
+            raise
+
+    def pa_map(self, mm: Mm, memlock: int, table: Iotlb, asid: int, msg: IotlbMsg) -> None:
+        """Pin and map by physical run (``vhost_vdpa_pa_map``); in-page offsets of iova and uaddr are dropped unseen."""
+        word = 1 << self.kernel.abi.bits
+        reach = msg.size + (msg.iova & ~PAGE_MASK)
+        if self.kernel.on("F2") and reach + PAGE_SIZE - 1 >= word:
+            raise fail("vdpa.pa.overflow")
+        npages = (reach + PAGE_SIZE - 1) % word // PAGE_SIZE
+        if not npages:
+            raise fail("vdpa.pa.npages")
+        if npages + mm.pinned_vm > memlock // PAGE_SIZE:
+            raise fail("vdpa.pa.memlock")
+        iova = msg.iova & PAGE_MASK
+        pending: list[Run] = []
+        try:
+            for run in self._pin(mm, msg.uaddr & PAGE_MASK, npages, msg.perm, pending):
+                self.map(mm, table, asid, iova, run.npages * PAGE_SIZE, run.paddr, msg.perm, None)
+                pending.remove(run)
+                iova += run.npages * PAGE_SIZE
+        except KernelError:
+            for run in pending:
+                self.pages.unpin(run, dirty=False)
+            self.unmap(mm, table, asid, msg.iova, msg.size)
+            raise
+
+    def _pin(self, mm: Mm, uaddr: int, npages: int, perm: int, pending: list[Run]) -> list[Run]:
+        # all runs of the range, contiguous across chunks; what is pinned but not mapped yet stays in `pending`
+        write = bool(perm & VHOST_ACCESS_WO)
+        while npages:
+            want = min(npages, PIN_CHUNK)
+            try:
+                runs = mm.pin(uaddr, want, write=write)
+            except Fault:
+                raise fail("vdpa.pa.pin") from None
+            for run in runs:
+                before = pending[-1] if pending else None
+                if before and before.paddr + before.npages * PAGE_SIZE == run.paddr:
+                    pending[-1] = Run(before.paddr, before.npages + run.npages)
+                else:
+                    pending.append(run)
+            if sum(run.npages for run in runs) < want:
+                raise fail("vdpa.pa.pin-partial")
+            uaddr += want * PAGE_SIZE
+            npages -= want
+        return list(pending)
+
+    def map(  # noqa: PLR0917 - the kernel's own argument list
+        self, mm: Mm, table: Iotlb, asid: int, iova: int, size: int, addr: int, perm: int, opaque: MapFile | None
+    ) -> None:
+        """Add one entry and tell the device (``vhost_vdpa_map``); a refusal takes the entry out again."""
+        (entry,) = table.add_range(iova, iova + size - 1, addr, perm, opaque)
+        if self.kernel.sink:
+            space = mm if self.device.use_va else self.pages
+            promise = tuple(space.extents(addr, size))
+            self._emit(Kind.MAP, asid, entry.serial, entry.start, entry.last, addr, perm, promise)
+        try:
+            if self.device.supports("dma_map"):
+                self.device.dma_map(asid, iova, size, addr, perm, entry.serial)
+                self._pushed(asid, table, 0)
+            elif not self.in_batch:
+                self.push(asid, table)
+        except KernelError:
+            table.del_range(iova, iova + size - 1)
+            self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
+            raise
+        if not self.device.use_va:
+            mm.pinned_vm += size // PAGE_SIZE
+            self.pinned_pages += size // PAGE_SIZE
+
+    # -- unmap
+
+    def unmap(self, mm: Mm | None, table: Iotlb, asid: int, iova: int, size: int) -> None:
+        """Remove what overlaps and tell a whole-map device (``vhost_vdpa_unmap``)."""
+        self.iotlb_unmap(mm, table, asid, iova, (iova + size - 1) & U64_MAX)
+        if self.device.supports("set_map") and not self.in_batch:
+            try:
+                self.push(asid, table)
+            except KernelError:
+                hit("vdpa.batch.push-ignored")
+
+    def iotlb_unmap(self, mm: Mm | None, table: Iotlb, asid: int, start: int, last: int) -> None:
+        """Remove entries whole: unpin or drop the file, one dma_unmap each for incremental devices."""
+        for entry in table.del_range(start, last):
+            self._release(mm, entry)
+            self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
+            if self.device.supports("dma_map"):
+                self.device.dma_unmap(asid, entry.start, entry.last - entry.start + 1)
+                self._pushed(asid, table, 0)
+
+    def _release(self, mm: Mm | None, entry: IotlbMap) -> None:
+        if isinstance(entry.opaque, MapFile):
+            entry.opaque.file.put()
+            return
+        npages = (entry.last - entry.start + 1) // PAGE_SIZE
+        self.pages.unpin(Run(entry.addr, npages), dirty=bool(entry.perm & VHOST_ACCESS_WO))
+        self.pinned_pages -= npages
+        if mm is not None:
+            mm.pinned_vm -= npages
+
+    def push(self, asid: int, table: Iotlb) -> None:
+        """Hand the device the whole table (``set_map``).
+
+        Raises:
+            KernelError: the device refused; it is left with an empty map.
+        """
+        try:
+            self.device.set_map(asid, table)
+        except KernelError as error:
+            self._pushed(asid, table, error.errno)
+            raise
+        self._pushed(asid, table, 0)
+
+    def _pushed(self, asid: int, table: Iotlb, errno: int) -> None:
+        self._emit(Kind.PUSH, asid, len(table), errno)
+
+    def device_map_lost(self) -> None:
+        """The device's copies went back to their default behind the tables' back (a reset)."""
+        for asid in sorted(self.tables):
+            self._emit(Kind.PUSH, asid, -1, 0)
+
+    def _emit(self, kind: Kind, asid: int, *fields: object) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(kind, self.name, asid, *fields)
+
+    def remove_all(self, mm: Mm | None) -> None:
+        """Empty and drop every address space, then let the device restore its default map (``vhost_vdpa_remove_as``)."""
+        for asid, table in sorted(self.tables.items()):
+            self.iotlb_unmap(mm, table, asid, 0, U64_MAX)
+            if self.device.supports("reset_map"):
+                self.device.reset_map(asid)
+        self.tables.clear()

@@ -1,0 +1,207 @@
+"""The generic vhost device: queues, owner, reset (mirrors drivers/vhost/vhost.c and vhost.h).
+
+Theory. Every vhost device is a :class:`VhostDev`: a mutex, an array of :class:`VhostVirtqueue`, an *owner* and two message
+lists. The owner is an address space, not a process: whoever did SET_OWNER lent its memory, threads share it, a forked
+child or an exec'd image is somebody else. Acked features and backend features are stored per queue with one value.
+The tables of ring ioctls are in ``vhost_vring.py``, of messages in ``vhost_msg.py``; what differs between vhost-net and
+vhost-vdpa is in ``net.py`` and ``vdpa.py``.
+
+Not modelled: vhost-scsi and vhost-vsock, cross-endian rings (VHOST_CROSS_ENDIAN_LEGACY is off, as in distributions).
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
+from vdpasim.core.rules import fail
+from vdpasim.core.vhost.iotlb import Iotlb
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Call, Steps
+    from vdpasim.core.ports import EventFd, Mm
+    from vdpasim.core.vhost.iotlb import IotlbMap
+    from vdpasim.core.vhost.vhost_msg import IotlbMsg, Miss
+
+IOTLB_LIMIT = 2048
+"""max_iotlb_entries of vhost, vhost_vdpa and vdpa_sim."""
+
+NUM_MAX = 0xFFFF
+VHOST_FORK_KTHREAD, VHOST_FORK_TASK = 0, 1
+
+
+@attrs.define(eq=False)
+class VhostVirtqueue:
+    """``struct vhost_virtqueue``: the generic layer's copy of a ring's state."""
+
+    dev: VhostDev
+    index: int
+    num: int = 1
+    desc: int = 0
+    avail: int = 0
+    used: int = 0
+    log_used: bool = False
+    log_addr: int = (1 << 64) - 1
+    last_avail_idx: int = 0
+    avail_idx: int = 0
+    last_used_idx: int = 0
+    acked_features: int = 0
+    acked_backend_features: int = 0
+    kick: EventFd | None = None
+    call: EventFd | None = None
+    error: EventFd | None = None
+    busyloop_timeout: int = 0
+    private_data: object | None = None
+    log_base: int | None = None
+    meta_iotlb: dict[str, IotlbMap] = attrs.Factory(dict)
+    """Area name (desc, avail, used) -> the one entry that covers it whole."""
+    poll: EventFd | None = None
+    """The kick eventfd this queue is subscribed to."""
+
+    def reset(self) -> None:
+        """``vhost_vq_reset``: back to the state at open; eventfds must have been put."""
+        self.num = 1
+        self.desc = self.avail = self.used = 0
+        self.log_used = False
+        self.log_addr = (1 << 64) - 1
+        self.last_avail_idx = self.avail_idx = self.last_used_idx = 0
+        self.acked_features = self.acked_backend_features = 0
+        self.kick = self.call = self.error = None
+        self.busyloop_timeout = 0
+        self.private_data = None
+        self.log_base = None
+
+    def handle_kick(self) -> None:
+        """The kick eventfd was written."""
+        self.dev.handle_kick(self)
+
+    def has_feature(self, bit: int) -> bool:
+        """Whether a virtio feature was acked (``vhost_has_feature``)."""
+        return bool(self.acked_features >> bit & 1)
+
+    def backend_has_feature(self, bit: int) -> bool:
+        """Whether a backend feature was acked (``vhost_backend_has_feature``)."""
+        return bool(self.acked_backend_features >> bit & 1)
+
+    def signal_error(self) -> None:
+        """Tell the error eventfd, once per event (``vq_err``)."""
+        if self.error is not None:
+            self.error.signal()
+            kernel = self.dev.kernel
+            if kernel.sink:
+                kernel.emit(Kind.SIGNAL, self.dev.name, self.index, "err", self.error.count)
+
+
+@attrs.define(eq=False)
+class VhostDev(abc.ABC):
+    """``struct vhost_dev``: what vhost-net and vhost-vdpa have in common."""
+
+    kernel: Kernel
+    name: str
+    vqs: list[VhostVirtqueue]
+    mutex: Mutex
+    wait: WaitQueue
+    """Where readers and pollers of the message list sleep."""
+    mm: Mm | None = None
+    """The owner."""
+    umem: Iotlb | None = None
+    iotlb: Iotlb | None = None
+    read_list: list[Miss] = attrs.Factory(list)
+    pending_list: list[Miss] = attrs.Factory(list)
+    log: EventFd | None = None
+    fork_owner: int = VHOST_FORK_TASK
+
+    def check_owner(self, mm: Mm) -> bool:
+        """Whether the address space is the owner's (``vhost_dev_check_owner``)."""
+        return self.mm is mm and self.mm is not None
+
+    def set_owner(self, mm: Mm) -> None:
+        """``vhost_dev_set_owner``.
+
+        Raises:
+            KernelError: EBUSY somebody, perhaps the caller, is the owner already.
+        """
+        if self.mm is not None:
+            raise fail("vhost.owner.busy")
+        self.change_owner(mm)
+
+    def change_owner(self, mm: Mm | None) -> None:
+        """Record another owner and say so."""
+        if self.kernel.sink:
+            self.kernel.emit(
+                Kind.OWNER, self.name, self.mm.ident if self.mm else None, mm.ident if mm else None
+            )
+        self.mm = mm
+
+    def new_iotlb(self) -> Iotlb:
+        """An empty table for device IOTLB or guest memory (``iotlb_alloc``): the oldest entry gives way at the limit."""
+        return Iotlb(IOTLB_LIMIT, retire=True, enforce_limit=self.kernel.on("F1"))
+
+    @property
+    def can_miss(self) -> bool:
+        """Whether a reader may hope for a message: the device IOTLB is initialised."""
+        return self.iotlb is not None
+
+    def meta_reset(self) -> None:
+        """Drop the cached translations of ring metadata of all queues (``vhost_vq_meta_reset``)."""
+        for vq in self.vqs:
+            vq.meta_iotlb.clear()
+
+    @abc.abstractmethod
+    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
+        """Handle one decoded IOTLB message under the device mutex (``msg_handler``)."""
+
+    @abc.abstractmethod
+    def handle_kick(self, vq: VhostVirtqueue) -> None:
+        """What a written kick eventfd does."""
+
+    @abc.abstractmethod
+    def queue_handler(self, vq: VhostVirtqueue) -> None:
+        """Run the queue's handler again after a miss was answered (``vhost_poll_queue``)."""
+
+    def clear_msg(self) -> None:
+        """Drop every message, read or not, and wake who waits for one (``vhost_clear_msg``)."""
+        self.read_list.clear()
+        self.pending_list.clear()
+        self.wait.wake_up()
+
+    def cleanup(self) -> None:
+        """``vhost_dev_cleanup``: eventfds, tables, messages and owner go; queues are as at open."""
+        for vq in self.vqs:
+            self.stop_poll(vq)
+            for ctx in (vq.error, vq.kick, vq.call):
+                if ctx is not None:
+                    ctx.put()
+            vq.reset()
+        if self.log is not None:
+            self.log.put()
+            self.log = None
+        self.umem = self.iotlb = None
+        self.clear_msg()
+        if self.mm is not None:
+            self.change_owner(None)
+
+    def start_poll(self, vq: VhostVirtqueue) -> None:
+        """Watch the queue's kick eventfd; one that is readable kicks at once (``vhost_poll_start``)."""
+        if vq.kick is None or vq.poll is vq.kick:
+            return
+        vq.poll = vq.kick
+        vq.kick.watch(vq.handle_kick)
+        if vq.kick.count:
+            vq.handle_kick()
+
+    def stop_poll(self, vq: VhostVirtqueue) -> None:
+        """Stop watching (``vhost_poll_stop``)."""
+        if vq.poll is not None:
+            vq.poll.unwatch(vq.handle_kick)
+            vq.poll = None
+
+
+def new_vqs(dev: VhostDev, count: int) -> list[VhostVirtqueue]:
+    """The queue array of a device just opened."""
+    return [VhostVirtqueue(dev, index) for index in range(count)]
+

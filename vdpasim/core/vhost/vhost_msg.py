@@ -1,0 +1,252 @@
+"""IOTLB messages: write(), read(), poll() and the life of a miss (mirrors vhost_chr_write_iter() and neighbours of vhost.c).
+
+Theory, write. Four bytes of type word decide how many bytes are skipped before the message: the hole of v1 (4 bytes where
+u64 is 8-aligned, none on i386) or the asid word of v2. Then 32 (28) bytes of message are taken, and nothing else of the
+72 is ever looked at: 40 bytes are enough, and the return value is a constant, the size of the whole structure. All copies
+are of the short kind, so a bad pointer is a short message, EINVAL. Whatever the handler says is turned into EFAULT; the
+call keeps both errnos.
+
+Theory, read. Two lists: messages nobody has read (*read list*) and misses that were read and wait for an UPDATE (*pending
+list*). An UPDATE wakes a queue only for pending misses whose address it covers; answered before it was read, a miss stays
+in the read list and wakes nobody. The format of a message is fixed when it is queued.
+
+Not modelled: the limit on outstanding misses per queue (F12): only its title is known, so it is unlimited.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Sleep, Steps, Woken
+from vdpasim.core.rules import KernelError, fail, hit
+from vdpasim.core.uaccess import access_ok
+from vdpasim.uapi.fcntl import POLLIN, POLLRDNORM
+from vdpasim.uapi.layout import layout
+from vdpasim.uapi.vhost_types import (
+    VHOST_ACCESS_RW,
+    VHOST_BACKEND_F_IOTLB_ASID,
+    VHOST_BACKEND_F_IOTLB_MSG_V2,
+    VHOST_IOTLB_INVALIDATE,
+    VHOST_IOTLB_MISS,
+    VHOST_IOTLB_MSG,
+    VHOST_IOTLB_MSG_V2,
+    VHOST_IOTLB_UPDATE,
+    vhost_iotlb_msg,
+    vhost_msg,
+    vhost_msg_v2,
+)
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Call
+    from vdpasim.core.uaccess import UserBuffer
+    from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue
+    from vdpasim.uapi.abi import Abi
+
+U64_MAX = (1 << 64) - 1
+
+
+class IotlbMsg(NamedTuple):
+    """``struct vhost_iotlb_msg``."""
+
+    iova: int
+    size: int
+    uaddr: int
+    perm: int
+    type: int
+
+
+class Codec(NamedTuple):
+    """How one ABI lays out the two message formats."""
+
+    word: Struct
+    """The type word, signed."""
+    asid: Struct
+    msg: Struct
+    """iova, size, uaddr, perm, type."""
+    v1_offset: int
+    v2_offset: int
+    msg_size: int
+    """Bytes of the inner message that must be there, padding included."""
+    v1_size: int
+    v2_size: int
+
+
+@cache
+def codec(abi: Abi) -> Codec:
+    """The message layouts of an ABI, computed once."""
+    order = "<" if abi.byteorder == "little" else ">"
+    v1, v2 = layout(vhost_msg, abi), layout(vhost_msg_v2, abi)
+    return Codec(
+        Struct(order + "i"),
+        Struct(order + "I"),
+        Struct(order + "QQQBB"),
+        v1.offset("iotlb"),
+        v2.offset("iotlb"),
+        layout(vhost_iotlb_msg, abi).size,
+        v1.size,
+        v2.size,
+    )
+
+
+@attrs.define(eq=False)
+class Miss:
+    """A queued message to user space (``struct vhost_msg_node``); only misses are ever produced."""
+
+    vq: VhostVirtqueue
+    iova: int
+    """First unmapped byte, not aligned."""
+    perm: int
+    """VHOST_ACCESS_RO or VHOST_ACCESS_WO, as wanted."""
+    v2: bool
+
+    def encode(self, abi: Abi) -> bytes:
+        """The message as read() returns it: every byte that is not a field is zero."""
+        shape = codec(abi)
+        offset, size = (shape.v2_offset, shape.v2_size) if self.v2 else (shape.v1_offset, shape.v1_size)
+        data = bytearray(size)
+        shape.word.pack_into(data, 0, VHOST_IOTLB_MSG_V2 if self.v2 else VHOST_IOTLB_MSG)
+        shape.msg.pack_into(data, offset, self.iova, 0, 0, self.perm, VHOST_IOTLB_MISS)
+        return bytes(data)
+
+
+# -- write
+
+
+def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps:
+    """write() of one message; the constant size of its format.
+
+    Raises:
+        KernelError: EINVAL for bytes that are no message, EFAULT for anything the handler refuses.
+    """
+    shape = codec(dev.kernel.abi)
+    data = buffer.peek(0, shape.v2_size)
+    asid, msg, ret = decode_msg(dev, shape, data)
+    try:
+        yield from dev.process_msg(call, asid, msg)
+    except KernelError as error:
+        call.handler_errno = error.errno
+        refusal = fail("vhost.msg.handler")
+        refusal.rule = error.rule
+        raise refusal from None
+    return ret
+
+
+def decode_msg(dev: VhostDev, shape: Codec, data: bytes) -> tuple[int, IotlbMsg, int]:
+    """(asid, message, return value) of the bytes offered, in the kernel's order of checks."""
+    if len(data) < 4:
+        raise fail("vhost.msg.type-short")
+    (word,) = shape.word.unpack_from(data)
+    asid = 0
+    if word == VHOST_IOTLB_MSG_V2:
+        offset, ret = shape.v2_offset, shape.v2_size
+        if dev.vqs[0].acked_backend_features >> VHOST_BACKEND_F_IOTLB_ASID & 1:
+            if len(data) < 8:
+                raise fail("vhost.msg.short")
+            (asid,) = shape.asid.unpack_from(data, 4)
+        else:
+            hit("vhost.msg.asid-ignored")
+    elif word == VHOST_IOTLB_MSG:
+        offset, ret = shape.v1_offset, shape.v1_size
+    else:
+        raise fail("vhost.msg.type")
+    if len(data) < offset + shape.msg_size:
+        raise fail("vhost.msg.short")
+    msg = IotlbMsg._make(shape.msg.unpack_from(data, offset))
+    if msg.type == VHOST_IOTLB_UPDATE and msg.size == 0:
+        raise fail("vhost.msg.update-size")
+    return asid, msg, ret
+
+
+def vhost_process_iotlb_msg(dev: VhostDev, asid: int, msg: IotlbMsg) -> None:
+    """The generic handler: vhost-net's. There is no owner check, and overlaps are accepted.
+
+    Raises:
+        KernelError: seen by the writer as EFAULT.
+    """
+    if asid:
+        raise fail("vhost.msg.asid")
+    if msg.type == VHOST_IOTLB_UPDATE:
+        _update(dev, msg)
+    elif msg.type == VHOST_IOTLB_INVALIDATE:
+        if dev.iotlb is None:
+            raise fail("vhost.msg.no-iotlb")
+        dev.meta_reset()
+        dev.iotlb.del_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX)
+    else:
+        raise fail("vhost.msg.unknown")
+
+
+def _update(dev: VhostDev, msg: IotlbMsg) -> None:
+    if dev.iotlb is None:
+        raise fail("vhost.msg.no-iotlb")
+    wraps = msg.uaddr + msg.size - 1 > U64_MAX
+    if wraps or (msg.perm & VHOST_ACCESS_RW and not access_ok(msg.uaddr, msg.size)):
+        raise fail("vhost.msg.update-access")
+    dev.meta_reset()
+    dev.iotlb.add_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX, msg.uaddr, msg.perm)
+    vhost_iotlb_notify_vq(dev, msg.iova, msg.size)
+
+
+def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:
+    """Consume the pending misses an UPDATE covers, and run their queues; permissions are not compared."""
+    last = iova + size - 1
+    for miss in [m for m in dev.pending_list if iova <= m.iova <= last]:
+        dev.pending_list.remove(miss)
+        hit("vhost.miss.woken")
+        if dev.kernel.sink:
+            dev.kernel.emit(Kind.WAKE, dev.name, miss.vq.index, miss.iova)
+        dev.queue_handler(miss.vq)
+    if any(iova <= m.iova <= last for m in dev.read_list):
+        hit("vhost.miss.unread")
+
+
+# -- read
+
+
+def vhost_iotlb_miss(vq: VhostVirtqueue, iova: int, perm: int) -> None:
+    """Queue a MISS for the first unmapped byte; identical ones are not merged."""
+    dev = vq.dev
+    dev.read_list.append(Miss(vq, iova, perm, vq.backend_has_feature(VHOST_BACKEND_F_IOTLB_MSG_V2)))
+    if dev.kernel.sink:
+        dev.kernel.emit(Kind.MISS, dev.name, vq.index, iova, perm)
+    dev.wait.wake_up()
+
+
+def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
+    """read() of one message, 72 bytes however large the buffer (68 on a native i386 kernel for v1).
+
+    Raises:
+        KernelError: EAGAIN, EINTR, EBADFD.
+    """
+    if buffer.length < codec(dev.kernel.abi).v1_size:
+        hit("vhost.read.small")
+        return 0
+    while not dev.read_list:
+        if nonblock:
+            raise fail("vhost.read.again")
+        if call.signal_pending:
+            call.signal_pending = False
+            raise fail("vfs.signal")
+        if not dev.can_miss:
+            raise fail("vhost.read.no-iotlb")
+        if (yield Sleep(dev.wait, interruptible=True)) is Woken.SIGNAL:
+            raise fail("vfs.signal")
+    miss = dev.read_list.pop(0)
+    data = miss.encode(dev.kernel.abi)
+    stored = buffer.poke(0, data[: buffer.length])
+    if stored < len(data):
+        hit("vhost.read.lost")
+        return stored
+    dev.pending_list.append(miss)
+    dev.wait.wake_up()
+    return stored
+
+
+def vhost_chr_poll(dev: VhostDev) -> int:
+    """POLLIN and POLLRDNORM while a message waits to be read; never anything else."""
+    return POLLIN | POLLRDNORM if dev.read_list else 0

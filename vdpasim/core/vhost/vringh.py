@@ -1,0 +1,397 @@
+"""Host side of a split ring for vDPA devices (mirrors drivers/vhost/vringh.c, the iotlb flavour).
+
+Theory. A device keeps two indices. ``getdesc`` takes the next head from the avail ring and *counts it as taken before the
+chain is walked*: a bad chain is consumed and never returned, an unreadable avail ring or a head beyond the ring is retried
+for ever. Buffers come as two lists of segments, readable and writable. ``complete`` writes the used element first, then
+the index; if the element fails the slot is used again.
+
+Every access goes through the device's map. Bulk copies fail as a whole before any byte moves when an entry is missing (up
+to 16 entries are looked up at a time), and in the middle when the memory behind an entry faults. A 16-bit field must lie in
+one entry. Since 6.4 the used index is written with only the *read* permission checked.
+
+What differs from vhost-net: no miss, no retry, no error eventfd. The exception is a map marked ``on_demand`` (the
+``vhost-vdpa+miss`` device, which no kernel has): there a missing entry raises :class:`IotlbMiss` before anything moves.
+
+Not modelled: packed rings (the kernel's vringh has none), event index (never offered by vdpa_sim).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import attrs
+
+from vdpasim.core.rules import Rule, fail, hit, register
+from vdpasim.uapi import errno as E
+from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
+from vdpasim.uapi.virtio_ring import (
+    VRING_AVAIL_F_NO_INTERRUPT,
+    VRING_DESC_F_INDIRECT,
+    VRING_DESC_F_NEXT,
+    VRING_DESC_F_WRITE,
+)
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Kernel
+    from vdpasim.core.ports import Extent, Mm, Pages
+    from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
+
+STRIDE = 16
+"""Entries looked up at a time by a bulk copy."""
+
+DESC = Struct("<QIHH")
+USED_ELEM = Struct("<II")
+U16 = Struct("<H")
+
+_GETDESC = "vringh.c:__vringh_iov()"
+
+register(
+    [
+        Rule("vringh.head", "vringh.c:__vringh_get_head()", E.EINVAL, "a head index is not below the ring size",
+             "the avail index does not move: the queue is stuck on it for good"),
+        Rule("vringh.chain.next", _GETDESC, E.EINVAL, "a next index is beyond the table", "the chain is consumed and never returned"),
+        Rule("vringh.chain.loop", _GETDESC, E.ELOOP, "more descriptors than the ring holds", "the chain is consumed and never returned"),
+        Rule("vringh.chain.order", _GETDESC, E.EINVAL, "a readable descriptor after a writable one", "the chain is consumed and never returned"),
+        Rule("vringh.chain.direction", _GETDESC, E.EINVAL, "a descriptor of a direction the queue does not take"),
+        Rule("vringh.indirect.length", _GETDESC, E.EINVAL, "an indirect table's length is not a multiple of 16"),
+        Rule("vringh.indirect.nested", _GETDESC, E.EINVAL, "an indirect table inside an indirect table"),
+        Rule("vringh.iotlb.absent", "vringh.c:iotlb_translate()", E.EINVAL, "no entry for a byte of the access"),
+        Rule("vringh.iotlb.perm", "vringh.c:iotlb_translate()", E.EPERM, "the entry lacks the permission"),
+        Rule("vringh.iotlb.split", "vringh.c:iotlb_translate()", E.ENOBUFS, "a 16-bit field lies across two entries"),
+        Rule("vringh.copy", "vringh.c:xfer_from_iotlb()", E.EFAULT, "a bulk copy failed: any translation error, or a fault of the memory behind it"),
+        Rule("vringh.used-idx-read-perm", "vringh.c:putu16_iotlb()", 0, "the used index is written though only the read permission was checked",
+             switches=("used-idx-read-perm",)),
+    ]
+)
+
+
+class IotlbMiss(Exception):
+    """An on-demand map lacks a byte: which ring met it, the address and the access wanted."""
+
+    def __init__(self, vring: Vringh, iova: int, access: int) -> None:
+        super().__init__(iova, access)
+        self.vring = vring
+        self.iova = iova
+        self.access = access
+
+
+class Segment(NamedTuple):
+    """One descriptor's buffer."""
+
+    iova: int
+    length: int
+
+
+class DmaObserver(Protocol):
+    """Where accesses are reported; see :data:`vdpasim.core.events.Kind.DMA`."""
+
+    def __call__(
+        self, iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]
+    ) -> None:
+        """One contiguous access through one entry, and where the bytes went."""
+
+
+@attrs.define(eq=False)
+class DeviceMap:
+    """The device's own copy of the translations of one address space."""
+
+    table: Iotlb
+    on_demand: bool = False
+
+
+@attrs.define(eq=False)
+class Iov:
+    """A list of segments with a cursor (``struct vringh_kiov``)."""
+
+    segments: list[Segment] = attrs.Factory(list)
+    i: int = 0
+    consumed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.length for segment in self.segments)
+
+    @property
+    def left(self) -> int:
+        """Bytes behind the cursor (``vringh_kiov_length``)."""
+        return sum(segment.length for segment in self.segments[self.i :]) - self.consumed
+
+    def advance(self, length: int) -> None:
+        """Move the cursor (``vringh_kiov_advance``)."""
+        while length and self.i < len(self.segments):
+            part = min(length, self.segments[self.i].length - self.consumed)
+            self.step(part)
+            length -= part
+
+    def step(self, part: int) -> None:
+        """Move the cursor inside the present segment."""
+        self.consumed += part
+        if self.consumed == self.segments[self.i].length:
+            self.consumed = 0
+            self.i += 1
+
+
+@attrs.define(eq=False)
+class Vringh:
+    """The host side of one split ring (``struct vringh``)."""
+
+    kernel: Kernel
+    map: DeviceMap
+    pages: Pages
+    num: int = 0
+    desc: int = 0
+    avail: int = 0
+    used: int = 0
+    last_avail_idx: int = 0
+    last_used_idx: int = 0
+    mm: Mm | None = None
+    """The address space entries refer to; None: physical addresses."""
+    on_dma: DmaObserver | None = None
+
+    def init(self, num: int, desc: int, avail: int, used: int, mm: Mm | None) -> bool:
+        """Set up for a ring; False, with nothing changed, for a size that is none (``vringh_init_iotlb``)."""
+        if not num or num > 0xFFFF or num & (num - 1):
+            return False
+        self.num, self.desc, self.avail, self.used, self.mm = num, desc, avail, used, mm
+        self.last_avail_idx = self.last_used_idx = 0
+        return True
+
+    # -- descriptors
+
+    def getdesc(self, *, readable: bool = True, writable: bool = True) -> tuple[int, Iov, Iov] | None:
+        """The next chain: (head, readable, writable), None when there is none (``vringh_getdesc_iotlb``).
+
+        Raises:
+            KernelError: the avail ring or the chain is bad; see the module docstring for what was consumed.
+            IotlbMiss: on-demand maps only; nothing was consumed.
+        """
+        if self.map.on_demand:
+            self._prefault(self._areas())
+        avail_idx = self.getu16(self.avail + 2)
+        if avail_idx == self.last_avail_idx:
+            return None
+        head = self.getu16(self.avail + 4 + 2 * (self.last_avail_idx & (self.num - 1)))
+        if head >= self.num:
+            raise fail("vringh.head")
+        self.last_avail_idx = (self.last_avail_idx + 1) & 0xFFFF
+        try:
+            riov, wiov = self._walk(head, readable, writable)
+            if self.map.on_demand:
+                self._prefault([(*segment, VHOST_ACCESS_RO) for segment in riov.segments])
+                self._prefault([(*segment, VHOST_ACCESS_WO) for segment in wiov.segments])
+        except IotlbMiss:
+            self.abandon()
+            raise
+        return head, riov, wiov
+
+    def abandon(self) -> None:
+        """Give the head taken last back to the ring (``vringh_abandon``)."""
+        self.last_avail_idx = (self.last_avail_idx - 1) & 0xFFFF
+
+    def _walk(self, i: int, readable: bool, writable: bool) -> tuple[Iov, Iov]:
+        riov, wiov = Iov(), Iov()
+        table, limit = self.desc, self.num
+        resume: int | None = None
+        """Where the chain goes on behind an indirect table; -1 nowhere."""
+        direct = indirect = 0
+        while True:
+            addr, length, flags, following = DESC.unpack(self.copy_from(table + 16 * i, 16))
+            if flags & VRING_DESC_F_INDIRECT:
+                resume = self._indirect(resume, length, following if flags & VRING_DESC_F_NEXT else -1)
+                table, limit, i = addr, length // 16, 0
+                continue
+            direct, indirect = (direct + 1, indirect) if resume is None else (direct, indirect + 1)
+            if direct > self.num or indirect > limit:
+                raise fail("vringh.chain.loop")
+            self._take(Segment(addr, length), flags, (riov, wiov), (readable, writable))
+            if flags & VRING_DESC_F_NEXT:
+                i = following
+            elif resume is not None and resume > 0:
+                table, limit, i, resume, indirect = self.desc, self.num, resume, None, 0
+            else:
+                return riov, wiov
+            if i >= limit:
+                raise fail("vringh.chain.next")
+
+    @staticmethod
+    def _indirect(resume: int | None, length: int, following: int) -> int:
+        if resume is not None:
+            raise fail("vringh.indirect.nested")
+        if length % 16:
+            raise fail("vringh.indirect.length")
+        return following
+
+    @staticmethod
+    def _take(segment: Segment, flags: int, iovs: tuple[Iov, Iov], allowed: tuple[bool, bool]) -> None:
+        write = bool(flags & VRING_DESC_F_WRITE)
+        if not write and iovs[1].segments:
+            raise fail("vringh.chain.order")
+        if not allowed[write]:
+            raise fail("vringh.chain.direction")
+        iovs[write].segments.append(segment)
+
+    # -- payload
+
+    def pull(self, iov: Iov, length: int) -> bytes:
+        """Read up to ``length`` bytes at the cursor (``vringh_iov_pull_iotlb``).
+
+        Raises:
+            KernelError: EFAULT; the cursor stands behind the last segment that was read whole.
+        """
+        return b"".join(self.pull_pieces(iov, length))
+
+    def pull_pieces(self, iov: Iov, length: int) -> Iterator[bytes]:
+        """As :meth:`pull`, piece by piece, so that what came before a fault can be kept."""
+        while length and iov.i < len(iov.segments):
+            segment = iov.segments[iov.i]
+            part = min(length, segment.length - iov.consumed)
+            yield from self._pieces_from(segment.iova + iov.consumed, part)
+            iov.step(part)
+            length -= part
+
+    def push(self, iov: Iov, data: bytes | bytearray | memoryview) -> int:
+        """Write at the cursor; the number of bytes that fit (``vringh_iov_push_iotlb``).
+
+        Raises:
+            KernelError: EFAULT; the cursor stands behind the last segment that was written whole.
+        """
+        done = 0
+        while done < len(data) and iov.i < len(iov.segments):
+            segment = iov.segments[iov.i]
+            part = min(len(data) - done, segment.length - iov.consumed)
+            self.copy_to(segment.iova + iov.consumed, data[done : done + part])
+            iov.step(part)
+            done += part
+        return done
+
+    def _areas(self) -> list[tuple[int, int, int]]:
+        return [
+            (self.desc, 16 * self.num, VHOST_ACCESS_RO),
+            (self.avail, 4 + 2 * self.num, VHOST_ACCESS_RO),
+            (self.used, 4 + 8 * self.num, VHOST_ACCESS_WO),
+        ]
+
+    def _prefault(self, ranges: list[tuple[int, int, int]]) -> None:
+        # on-demand maps: the first byte that has no entry
+        for iova, length, access in ranges:
+            missing = self.map.table.translate(iova, length, access).miss
+            if missing is not None:
+                raise IotlbMiss(self, missing, access)
+
+    # -- completion
+
+    def complete(self, head: int, length: int) -> None:
+        """Put a used element, then the index (``vringh_complete_iotlb``).
+
+        Raises:
+            KernelError: the element or the index could not be written; the slot is used again.
+        """
+        slot = self.used + 4 + 8 * (self.last_used_idx & (self.num - 1))
+        self.copy_to(slot, USED_ELEM.pack(head, length & 0xFFFF_FFFF))
+        following = (self.last_used_idx + 1) & 0xFFFF
+        self.putu16(self.used + 2, following)
+        self.last_used_idx = following
+
+    def need_notify(self) -> bool:
+        """Whether the driver wants an interrupt; unreadable flags say no (``vringh_need_notify_iotlb``).
+
+        Raises:
+            KernelError: the flags cannot be read.
+        """
+        return not self.getu16(self.avail) & VRING_AVAIL_F_NO_INTERRUPT
+
+    # -- access through the map
+
+    def getu16(self, iova: int) -> int:
+        """A 16-bit field, which must lie in one entry."""
+        entry, addr = self._one(iova, VHOST_ACCESS_RO)
+        data = self._read(entry, iova, addr, 2)
+        if len(data) < 2:
+            raise fail("vringh.copy")
+        return int(U16.unpack(data)[0])
+
+    def putu16(self, iova: int, value: int) -> None:
+        """Write a 16-bit field; which permission is checked depends on the kernel."""
+        if self.kernel.on("used-idx-read-perm"):
+            access = VHOST_ACCESS_RO
+        else:
+            access = VHOST_ACCESS_WO
+        entry, addr = self._one(iova, access)
+        if access == VHOST_ACCESS_RO and not entry.perm & VHOST_ACCESS_WO:
+            hit("vringh.used-idx-read-perm")
+        if self._write(entry, iova, addr, U16.pack(value)) < 2:
+            raise fail("vringh.copy")
+
+    def _one(self, iova: int, access: int) -> tuple[IotlbMap, int]:
+        pieces = self._translate(iova, 2, access)
+        if len(pieces) > 1:
+            raise fail("vringh.iotlb.split")
+        entry, addr, _ = pieces[0]
+        return entry, addr
+
+    def _translate(self, iova: int, length: int, access: int) -> list[tuple[IotlbMap, int, int]]:
+        found = self.map.table.translate(iova, length, access)
+        if found.miss is not None:
+            if self.map.on_demand:
+                raise IotlbMiss(self, found.miss, access)
+            raise fail("vringh.iotlb.absent")
+        if found.denied is not None:
+            raise fail("vringh.iotlb.perm")
+        return found.pieces
+
+    def copy_from(self, iova: int, length: int) -> bytes:
+        """Read ``length`` bytes.
+
+        Raises:
+            KernelError: EFAULT, whatever went wrong.
+        """
+        return b"".join(self._pieces_from(iova, length))
+
+    def _pieces_from(self, iova: int, length: int) -> Iterator[bytes]:
+        for at, entry, addr, size in self._strides(iova, length, VHOST_ACCESS_RO):
+            data = self._read(entry, at, addr, size)
+            yield data
+            if len(data) < size:
+                raise fail("vringh.copy")
+
+    def copy_to(self, iova: int, data: bytes | bytearray | memoryview) -> None:
+        """Write ``data``; what lies before a fault has been written.
+
+        Raises:
+            KernelError: EFAULT, whatever went wrong.
+        """
+        for at, entry, addr, size in self._strides(iova, len(data), VHOST_ACCESS_WO):
+            offset = at - iova
+            if self._write(entry, at, addr, data[offset : offset + size]) < size:
+                raise fail("vringh.copy")
+
+    def _strides(self, iova: int, length: int, access: int) -> Iterator[tuple[int, IotlbMap, int, int]]:
+        # (iova, entry, address, size) piece by piece; a missing entry stops the copy before the first byte of the
+        # stride of 16 pieces it belongs to
+        found = self.map.table.translate(iova, length, access)
+        pieces = found.pieces
+        if found.miss is not None and self.map.on_demand:
+            raise IotlbMiss(self, found.miss, access)
+        failed = found.miss is not None or found.denied is not None
+        if failed:
+            pieces = pieces[: len(pieces) // STRIDE * STRIDE]
+        for entry, addr, size in pieces:
+            yield iova, entry, addr, size
+            iova += size
+        if failed:
+            raise fail("vringh.copy")
+
+    def _read(self, entry: IotlbMap, iova: int, addr: int, size: int) -> bytes:
+        space = self.mm or self.pages
+        if self.on_dma is not None:
+            self.on_dma(iova, size, VHOST_ACCESS_RO, entry, tuple(space.extents(addr, size)))
+        return space.read(addr, size)
+
+    def _write(self, entry: IotlbMap, iova: int, addr: int, data: bytes | bytearray | memoryview) -> int:
+        space = self.mm or self.pages
+        if self.on_dma is not None:
+            self.on_dma(iova, len(data), VHOST_ACCESS_WO, entry, tuple(space.extents(addr, len(data))))
+        return space.write(addr, data)

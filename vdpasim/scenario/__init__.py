@@ -1,0 +1,58 @@
+"""Scenarios: stories in Python files, with an asserted verdict.
+
+Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it offers. The
+decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation fails it. A
+scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+
+Body = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@attrs.frozen
+class Scenario:
+    """One story."""
+
+    name: str
+    doc: str
+    body: Body
+    kernels: tuple[str, ...]
+    """Profile strings it runs on, each a run of its own."""
+    expect: str | None
+    """The id of the violation that must be found, None for none."""
+    abi: str
+    """The kernel's ABI."""
+    demo: bool
+    """Whether ``make demo`` shows it."""
+    options: dict[str, int | bool]
+    """Module options of vdpa_sim."""
+    extensions: tuple[str, ...]
+    """Device kinds no kernel has."""
+
+
+def scenario(
+    *,
+    kernel: str | tuple[str, ...] = "tip",
+    expect: str | None = None,
+    abi: str = "x86_64",
+    demo: bool = False,
+    options: dict[str, int | bool] | None = None,
+    extensions: tuple[str, ...] = (),
+) -> Callable[[Body], Scenario]:
+    """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside."""
+    kernels = (kernel,) if isinstance(kernel, str) else kernel
+
+    def mark(body: Body) -> Scenario:
+        doc = (body.__doc__ or "").strip()
+        return Scenario(body.__name__, doc, body, kernels, expect, abi, demo, dict(options or {}), extensions)
+
+    return mark
+
+
+__all__ = ["Scenario", "scenario"]

@@ -1,0 +1,75 @@
+"""Verdicts for people and machines: a table, JSON, KTAP, JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+from vdpasim.scenario.runner import Verdict
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """One line a run, then what failed with the command that runs it again."""
+    width = max((len(v.name) for v in verdicts), default=0)
+    kernels = max((len(v.kernel) for v in verdicts), default=0)
+    lines = [
+        f"{'ok  ' if v.passed else 'FAIL'}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts
+    ]
+    for verdict in verdicts:
+        if not verdict.passed:
+            lines += ["", *failure(verdict)]
+    good = sum(v.passed for v in verdicts)
+    lines += ["", f"{good} of {len(verdicts)} runs as expected"]
+    return "\n".join(lines) + "\n"
+
+
+def failure(verdict: Verdict) -> list[str]:
+    """What was found, the last steps before the end, and how to run it again."""
+    lines = [f"{verdict.name} on {verdict.kernel}: {verdict.line}"]
+    lines += [f"  [{finding.seq}] {finding.id}: {finding.text}" for finding in verdict.found]
+    lines += ["  the last events:", *("    " + line for line in verdict.trace.splitlines()[-8:])]
+    return [*lines, f"  rerun: {verdict.rerun}"]
+
+
+def to_json(verdicts: Sequence[Verdict]) -> str:
+    """A list of objects, one a run."""
+    rows = [
+        {
+            "id": v.ident,
+            "kernel": v.kernel,
+            "passed": v.passed,
+            "expected": v.expected,
+            "found": [{"id": f.id, "text": f.text, "seq": f.seq} for f in v.found],
+            "steps": v.steps,
+            "rerun": v.rerun,
+        }
+        for v in verdicts
+    ]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def ktap(verdicts: Sequence[Verdict]) -> str:
+    """The kernel's test output format, version 1."""
+    lines = ["KTAP version 1", f"1..{len(verdicts)}"]
+    for number, verdict in enumerate(verdicts, 1):
+        lines += [f"# {finding.id}: {finding.text}" for finding in verdict.found if not verdict.passed]
+        lines.append(f"{'ok' if verdict.passed else 'not ok'} {number} {verdict.name}.{verdict.kernel}")
+    return "\n".join(lines) + "\n"
+
+
+def junit(verdicts: Sequence[Verdict]) -> str:
+    """JUnit XML, one test case a run."""
+    failures = sum(not v.passed for v in verdicts)
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        f'<testsuite name="vdpasim" tests="{len(verdicts)}" failures="{failures}">',
+    ]
+    for verdict in verdicts:
+        head = f"  <testcase classname={quoteattr(verdict.ident)} name={quoteattr(verdict.kernel)}"
+        if verdict.passed:
+            lines.append(head + "/>")
+            continue
+        lines += [head + ">", f"    <failure message={quoteattr(verdict.line)}>"]
+        lines += [escape("\n".join(failure(verdict))), "    </failure>", "  </testcase>"]
+    return "\n".join([*lines, "</testsuite>"]) + "\n"

@@ -1,0 +1,171 @@
+"""Open files of simulated processes: bytes in, bytes out, OSError with the kernel's errno.
+
+Theory. A :class:`File` is a descriptor of a process: the same object serves actors, trio tasks (``await file.read(72)``)
+and plain synchronous code (``file.read_nowait(72)``). ``ioctl`` follows ``fcntl.ioctl``: an int argument is an address (or
+a number), a ``bytes`` argument is copied and the changed copy returned, a ``bytearray`` is changed in place. A buffer may
+also be ``(address, length)`` in the process's memory, where faults happen as they do in a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
+from vdpasim.sim import hosts
+from vdpasim.sim.errors import call_error, os_error
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from vdpasim.core.fs.file import OpenFile
+    from vdpasim.core.kernel import Call
+    from vdpasim.core.mm.memory import Memory
+    from vdpasim.sim.process import Process
+
+Place = tuple[int, int]
+"""(address, length) in the memory of the process."""
+
+
+class File:
+    """A descriptor of a simulated process."""
+
+    def __init__(self, process: Process, fd: int, memory: Memory | None = None) -> None:
+        self.process = process
+        self.fd = fd
+        self.memory = memory
+        """The object behind a memfd, None for other files."""
+
+    def __repr__(self) -> str:
+        return f"<File {self.process.name}:{self.fd}>"
+
+    @property
+    def open_file(self) -> OpenFile:
+        """The open file the number refers to.
+
+        Raises:
+            OSError: EBADF the number is closed.
+        """
+        file = self.process.task.files.get(self.fd)
+        if file is None:
+            raise os_error(E.EBADF, "vfs.closed")
+        return file
+
+    # -- the awaitable face
+
+    async def read(self, size: int | Place) -> Any:
+        """read(2): the bytes, or, for a place in memory, their number."""
+        buffer = self._reading(size)
+        return self._read_result(await self._wait("read", buffer), buffer)
+
+    async def write(self, data: bytes | bytearray | memoryview | Place) -> int:
+        """write(2): what the driver returns, which may be more than was offered."""
+        return self._result(await self._wait("write", self._writing(data)))
+
+    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
+        """ioctl(2), in the manner of ``fcntl.ioctl``."""
+        buffer = self._argument(arg)
+        return self._ioctl_result(await self._wait("ioctl", request, buffer), arg, buffer)
+
+    async def poll(self, events: int, timeout_ns: int | None = None) -> int:
+        """poll(2) of this file: the events that are there; 0 after the timeout."""
+        return self._result(await self._wait("poll", events, timeout_ns))
+
+    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
+        """mmap(2) of a device."""
+        return self._result(await self._wait("mmap", length, prot, flags, offset))
+
+    async def aclose(self) -> None:
+        """close(2); the last reference releases the device."""
+        file = self.open_file
+        self.process.task.files.remove(self.fd)
+        self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close")))
+
+    async def __aenter__(self) -> File:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self.process.task.files.get(self.fd) is not None:
+            await self.aclose()
+
+    # -- the synchronous face
+
+    def read_nowait(self, size: int | Place) -> Any:
+        """As :meth:`read`, without waiting.
+
+        Raises:
+            WouldBlock: there is nothing to read.
+        """
+        buffer = self._reading(size)
+        return self._read_result(self._nowait("read", buffer), buffer)
+
+    def write_nowait(self, data: bytes | bytearray | memoryview | Place) -> int:
+        """As :meth:`write`, without waiting."""
+        return self._result(self._nowait("write", self._writing(data)))
+
+    def writev_nowait(self, parts: list[bytes]) -> int:
+        """writev(2): the parts are one message to the driver; of nothing at all it is not even told."""
+        data = b"".join(parts)
+        return self.write_nowait(data) if data else 0
+
+    def ioctl_nowait(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
+        """As :meth:`ioctl`, without waiting."""
+        buffer = self._argument(arg)
+        return self._ioctl_result(self._nowait("ioctl", request, buffer), arg, buffer)
+
+    def poll_nowait(self, events: int) -> int:
+        """The events that are there now."""
+        return self._result(self._nowait("poll", events, 0))
+
+    def mmap_nowait(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
+        """As :meth:`mmap`, without waiting."""
+        return self._result(self._nowait("mmap", length, prot, flags, offset))
+
+    def close_nowait(self) -> None:
+        """As :meth:`aclose`, without waiting."""
+        file = self.open_file
+        self.process.task.files.remove(self.fd)
+        self._result(hosts.call_nowait(self.process.sim.kernel, lambda: self._submit(file, "close")))
+
+    # -- pieces
+
+    def _submit(self, file: OpenFile, op: str, *args: Any) -> Call:
+        return self.process.sim.kernel.submit(self.process.task, file, op, args)
+
+    async def _wait(self, op: str, *args: Any) -> Call:
+        file = self.open_file
+        return await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, op, *args))
+
+    def _nowait(self, op: str, *args: Any) -> Call:
+        file = self.open_file
+        return hosts.call_nowait(self.process.sim.kernel, lambda: self._submit(file, op, *args))
+
+    @staticmethod
+    def _result(call: Call) -> int:
+        if call.ret < 0:
+            raise call_error(call)
+        return call.ret
+
+    def _reading(self, size: int | Place) -> UserBuffer:
+        if isinstance(size, tuple):
+            return MmBuffer(self.process.task.mm, *size)
+        return BytesBuffer(bytearray(size))
+
+    def _writing(self, data: bytes | bytearray | memoryview | Place) -> UserBuffer:
+        if isinstance(data, tuple):
+            return MmBuffer(self.process.task.mm, *data)
+        return BytesBuffer(bytes(data))
+
+    @staticmethod
+    def _argument(arg: int | bytes | bytearray | None) -> int | UserBuffer:
+        if isinstance(arg, (bytes, bytearray)):
+            return BytesBuffer(arg if isinstance(arg, bytearray) else bytearray(arg))
+        return arg or 0
+
+    def _read_result(self, call: Call, buffer: UserBuffer) -> Any:
+        count = self._result(call)
+        return bytes(buffer.data[:count]) if isinstance(buffer, BytesBuffer) else count
+
+    def _ioctl_result(self, call: Call, arg: int | bytes | bytearray | None, buffer: int | UserBuffer) -> Any:
+        ret = self._result(call)
+        if isinstance(arg, bytes) and isinstance(buffer, BytesBuffer):
+            return bytes(buffer.data)
+        return ret

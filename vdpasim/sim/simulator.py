@@ -1,0 +1,166 @@
+"""The simulator: one machine with a kernel, memory, a vDPA bus and processes.
+
+Theory. ``Simulator(kernel="6.12")`` is a machine that has just booted: /dev/vhost-net is there, vDPA devices are added as
+on a real one. Everything observable is ordered by the kernel's ready queue and sequence counter; names, numbers and
+addresses come from counters; so one scenario gives one trace, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+from vdpasim.core import profiles
+from vdpasim.core.events import Event
+from vdpasim.core.fs.file import CharDev
+from vdpasim.core.kernel import Kernel, Sleep, Unit
+from vdpasim.core.mm import process as core
+from vdpasim.core.mm.memory import PhysicalMemory
+from vdpasim.core.mm.mm import AddressSpace
+from vdpasim.core.mm.rlimit import Rlimits
+from vdpasim.core.vhost.net import VhostNetNode
+from vdpasim.sim import hosts
+from vdpasim.sim.errors import UsageError
+from vdpasim.sim.process import Process
+from vdpasim.sim.vdpa import Vdpa
+from vdpasim.uapi.abi import ABIS
+from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
+
+STACK_TOP = 0x7FFF_FFFF_E000
+STACK_SIZE = 0x21000
+
+
+class Simulator:
+    """A simulated machine.
+
+    Args:
+        kernel: profile string, ``6.1``, ``6.12``, ``7.1`` or ``tip`` with ``+switch`` and ``-switch``.
+        abi: name of the kernel's ABI, see :data:`vdpasim.uapi.abi.ABIS`.
+        seed: what :meth:`choice` draws from.
+        options: module options of vdpa_sim for devices that do not set their own (``use_va``, ``batch_mapping``,
+            ``max_iotlb_entries``).
+        extensions: device kinds no kernel has, ``vhost-vdpa+miss``.
+
+    Raises:
+        ProfileError: the profile string.
+        UsageError: unknown ABI or extension.
+    """
+
+    def __init__(
+        self,
+        kernel: str = "tip",
+        *,
+        abi: str = "x86_64",
+        seed: int = 0,
+        options: dict[str, int | bool] | None = None,
+        extensions: tuple[str, ...] = (),
+    ) -> None:
+        if abi not in ABIS:
+            raise UsageError(f"unknown ABI {abi!r}; known are {', '.join(ABIS)}")
+        self.seed = seed
+        self._random = Random(seed)
+        self.kernel = Kernel(profiles.parse(kernel), ABIS[abi])
+        self.pages = PhysicalMemory()
+        self.nodes: dict[str, CharDev] = {}
+        net = VhostNetNode(self.kernel)
+        self.nodes[net.path] = net
+        self.vdpa = Vdpa(self.kernel, self.pages, self.nodes, options or {}, extensions)
+        self.processes: list[Process] = []
+        self._tid = 100
+        self._objects: dict[str, int] = {}
+        self._actors: list[hosts.Actor] = []
+        self._sinks: list[Callable[[Event], None]] = []
+
+    # -- processes
+
+    def process(self, name: str, *, memlock: int = 8 << 20) -> Process:
+        """A new process with an empty address space but for its stack; ``memlock`` is RLIMIT_MEMLOCK in bytes."""
+        limits = Rlimits(memlock=memlock)
+        task = core.Task(name, self.next_tid(), self.new_mm(name), core.FileTable(), limits)
+        return self.adopt(task)
+
+    def adopt(self, task: core.Task) -> Process:
+        """Wrap a task made by fork."""
+        process = Process(self, task)
+        self.processes.append(process)
+        return process
+
+    def next_tid(self) -> int:
+        """The next task number."""
+        self._tid += 1
+        return self._tid
+
+    def new_mm(self, name: str) -> AddressSpace:
+        """A fresh address space with a stack near the top, as a program has after exec."""
+        mm = AddressSpace(self.kernel.name("mm:" + name), self.pages)
+        mm.mmap(STACK_TOP - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
+        return mm
+
+    def object_name(self, name: str) -> str:
+        """A memory object's name, made unique."""
+        number = self._objects.get(name, 0)
+        self._objects[name] = number + 1
+        return f"{name}#{number}" if number else name
+
+    # -- running
+
+    def spawn(self, main: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None) -> hosts.Actor:
+        """Start an actor: an ``async def`` that awaits only what this package gives it."""
+        actor = hosts.spawn(self.kernel, main, args, name or str(getattr(main, "__name__", "actor")))
+        self._actors.append(actor)
+        return actor
+
+    def run(self, main: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run ``main(sim, *args)`` as an actor, and every actor it starts, to the end; its result.
+
+        Raises:
+            Deadlock: an actor waits for something that cannot come.
+            Livelock: work feeds itself.
+        """
+        first = self.spawn(main, self, *args, name="main")
+        hosts.run_until(self.kernel, lambda: all(actor.done for actor in self._actors), self._waiting)
+        errors = [actor.error for actor in self._actors if actor.error is not None]
+        if errors:
+            raise errors[0]
+        return first.result
+
+    def _waiting(self) -> list[Unit]:
+        return [actor for actor in self._actors if not actor.done]
+
+    def run_idle(self) -> None:
+        """Let calls and devices run to completion at the present virtual time.
+
+        Raises:
+            Livelock: work feeds itself.
+        """
+        hosts.run_idle(self.kernel)
+
+    async def settle(self) -> None:
+        """Let calls and devices run to completion, from inside an actor."""
+        while any(not isinstance(unit, hosts.Actor) for unit in self.kernel.ready):
+            await hosts.suspend(hosts.SETTLE)
+
+    def advance(self, ns: int) -> None:
+        """Move virtual time forward by nanoseconds, and run what becomes ready."""
+        self.kernel.advance(self.kernel.now + ns)
+        self.run_idle()
+
+    async def sleep(self, ns: int) -> None:
+        """Sleep for virtual nanoseconds, from inside an actor."""
+        await hosts.suspend(Sleep(None, deadline=self.kernel.now + ns))
+
+    # -- observing and choosing
+
+    def listen(self, sink: Callable[[Event], None]) -> None:
+        """Hand every event to ``sink`` from now on."""
+        self._sinks.append(sink)
+        self.kernel.sink = self._sinks[0] if len(self._sinks) == 1 else self._fan_out
+
+    def _fan_out(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink(event)
+
+    def choice(self, n: int) -> int:
+        """A number from 0 to n-1 drawn from the seed."""
+        return self._random.randrange(n)

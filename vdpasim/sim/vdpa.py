@@ -1,0 +1,139 @@
+"""The bus as an administrator sees it: iproute2's ``vdpa`` grammar.
+
+Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes it,
+``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
+``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vdpasim.core.fs.file import CharDev
+from vdpasim.core.kernel import Kernel
+from vdpasim.core.ports import Pages
+from vdpasim.core.rules import KernelError
+from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
+from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
+from vdpasim.core.vhost.vdpa import VhostVdpaNode
+from vdpasim.devices import vdpa_miss
+from vdpasim.sim.errors import UsageError, kernel_error
+
+
+class Device:
+    """A vDPA device that was added."""
+
+    def __init__(self, name: str, node: VhostVdpaNode) -> None:
+        self.name = name
+        self.node = node
+
+    @property
+    def path(self) -> str:
+        """The vhost-vdpa node, ``/dev/vhost-vdpa-0``."""
+        return self.node.path
+
+    @property
+    def device(self) -> VdpaDevice:
+        """The device itself, for looking inside."""
+        return self.node.device
+
+
+class Vdpa:
+    """Management of one bus."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        pages: Pages,
+        nodes: dict[str, CharDev],
+        options: dict[str, int | bool],
+        extensions: Iterable[str] = (),
+    ) -> None:
+        self.bus = VdpaBus(kernel, pages, nodes)
+        self.options = options
+        self._provide((vdpa_sim_net.MGMTDEV, vdpa_sim_blk.MGMTDEV))
+        for extension in extensions:
+            if extension != vdpa_miss.EXTENSION:
+                raise UsageError(f"unknown extension {extension!r}; there is {vdpa_miss.EXTENSION!r}")
+            self._provide(vdpa_miss.mgmtdevs())
+
+    def _provide(self, mgmtdevs: Iterable[MgmtDev]) -> None:
+        for mgmtdev in mgmtdevs:
+            self.bus.mgmtdevs[mgmtdev.name] = mgmtdev
+
+    def dev_add(self, name: str, *, mgmtdev: str, **attributes: Any) -> Device:
+        """``vdpa dev add``: attributes are iproute2's keywords or module options.
+
+        Raises:
+            OSError: EEXIST, ENODEV, EOPNOTSUPP unknown attribute, EINVAL malformed value.
+        """
+        known = self.bus.mgmtdevs.get(mgmtdev)
+        given = {key: value for key, value in self.options.items() if known and key in known.options}
+        given.update({key: value for key, value in attributes.items() if value is not None})
+        try:
+            return Device(name, self.bus.dev_add(name, mgmtdev, given))
+        except KernelError as error:
+            raise kernel_error(error) from None
+
+    def dev_del(self, name: str) -> None:
+        """``vdpa dev del``.
+
+        Raises:
+            OSError: ENODEV, EBUSY while the device is open.
+        """
+        try:
+            self.bus.dev_del(name)
+        except KernelError as error:
+            raise kernel_error(error) from None
+
+    def dev_show(self) -> dict[str, dict[str, Any]]:
+        """``vdpa -j dev show``: name -> what iproute2 prints."""
+        return {
+            name: {
+                "type": {1: "network", 2: "block"}.get(device.device_id, str(device.device_id)),
+                "mgmtdev": getattr(getattr(device, "attr", None), "kind", ""),
+                "vendor_id": 0,
+                "max_vqs": device.nvqs,
+                "max_vq_size": device.get_vq_num_max(),
+            }
+            for name, device in self.bus.devices.items()
+        }
+
+    def mgmtdev_show(self) -> dict[str, dict[str, Any]]:
+        """``vdpa -j mgmtdev show``."""
+        return {
+            name: {"supported_classes": [{1: "net", 2: "block"}[mgmt.device_id]], "attributes": sorted(mgmt.attributes)}
+            for name, mgmt in self.bus.mgmtdevs.items()
+        }
+
+    def command(self, line: str) -> Any:
+        """One line of iproute2's grammar, without the leading ``vdpa``.
+
+        Raises:
+            UsageError: not in the grammar; the message shows it.
+            OSError: as the calls.
+        """
+        match line.split():
+            case ["dev", "add", *pairs] if len(pairs) % 2 == 0:
+                words = dict(zip(pairs[::2], pairs[1::2], strict=True))
+                name, mgmtdev = words.pop("name", None), words.pop("mgmtdev", None)
+                if name and mgmtdev:
+                    return self.dev_add(name, mgmtdev=mgmtdev, **{k: _value(v) for k, v in words.items()})
+            case ["dev", "del", name]:
+                return self.dev_del(name)
+            case ["dev", "show"]:
+                return self.dev_show()
+            case ["mgmtdev", "show"]:
+                return self.mgmtdev_show()
+        raise UsageError(
+            f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV [mac M] [mtu N] [KEY VALUE]…, "
+            "dev del NAME, dev show, mgmtdev show"
+        )
+
+
+def _value(word: str) -> str | int:
+    try:
+        return int(word, 0)
+    except ValueError:
+        return word

@@ -1,0 +1,1 @@
+"""Traces: events as text that people read and diff."""
