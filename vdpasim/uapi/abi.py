@@ -5,8 +5,8 @@ Theory. Where vhost and virtio are concerned, architectures differ in four thing
 arm and riscv included), and the bit layout of ioctl numbers (powerpc, mips and alpha have 13 size bits and three
 direction bits). An :class:`Abi` is a row of these; nothing else in the package asks what an architecture is called.
 
-Not modelled: m68k, which aligns everything to 2; x32, which lays out as x86_64 does; mips and alpha, whose ioctl numbers
-are those of powerpc.
+Not modelled: m68k, which aligns everything to 2; x32, which lays out as x86_64 does; mips and alpha, whose ioctl
+numbers are those of powerpc.
 """
 
 from __future__ import annotations

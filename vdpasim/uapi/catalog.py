@@ -1,7 +1,7 @@
 """Every structure and constant of the modelled headers, by name (no kernel header).
 
-Theory. The header modules declare them as module-level names; this reads the modules, so that a table printed for users
-cannot miss one.
+Theory. The header modules declare them as module-level names; this reads the modules, so that a table printed for
+users cannot miss one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Linux error numbers (mirrors asm-generic/errno-base.h, asm-generic/errno.h and linux/errno.h).
 
-Theory. Python's ``errno`` has the numbers of the machine it runs on, and a trace must mean the same everywhere, so the
-table is our own: the generic numbers, which x86, arm, riscv and s390 use. From 512 on they are the kernel's internal
-ones. Some never leave it (515 ENOIOCTLCMD becomes ENOTTY, 512 to 516 become EINTR or a restart); 524 ENOTSUPP does
-leave it, untranslated, and no C library knows it, so it prints with its number.
+Theory. Python's ``errno`` has the numbers of the machine it runs on, and a trace must mean the same everywhere, so
+the table is our own: the generic numbers, which x86, arm, riscv and s390 use. From 512 on they are the kernel's
+internal ones. Some never leave it (515 ENOIOCTLCMD becomes ENOTTY, 512 to 516 become EINTR or a restart); 524
+ENOTSUPP does leave it, untranslated, and no C library knows it, so it prints with its number.
 
 Not modelled: the other numbers of mips, sparc, alpha and parisc; powerpc differs in EDEADLOCK (58) only.
 """

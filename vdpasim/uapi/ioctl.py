@@ -1,9 +1,9 @@
 """ioctl numbers: encoding, decoding, and look-up by name and by number (mirrors asm/ioctl.h).
 
 Theory. A request number carries a direction, the size of its argument, a type (the driver's letter) and a number. A
-driver compares the whole 32 bits, so a header that got the direction or the size wrong makes a different request. That
-is not idle: VHOST_GET_BACKEND_FEATURES was declared ``_IOW`` in 4.19 and ``_IOR`` since, and programs built with the
-old header get ENOTTY. :func:`near` finds such relatives.
+driver compares the whole 32 bits, so a header that got the direction or the size wrong makes a different request.
+That is not idle: VHOST_GET_BACKEND_FEATURES was declared ``_IOW`` in 4.19 and ``_IOR`` since, and programs built with
+the old header get ENOTTY. :func:`near` finds such relatives.
 
 An :class:`Ioctl` is registered by being made; importing ``vdpasim.uapi.vhost`` registers vhost's.
 """

@@ -1,10 +1,10 @@
 """The layout of C structures per ABI: what a compiler makes of a kernel header.
 
 Theory. Every member goes to the next multiple of its alignment, and the whole is padded to the largest alignment. The
-bytes left over are *holes*; they matter, because a hole in the middle of ``vhost_msg`` is why a 32-bit program's messages
-are misread by a 64-bit kernel. A :class:`Layout` carries a ``struct.Struct`` over the whole structure in which holes are
-pad bytes, so packing writes zeroes there and unpacking skips them. Field tables are made in ``table.py``, whose names
-are all available here.
+bytes left over are *holes*; they matter, because a hole in the middle of ``vhost_msg`` is why a 32-bit program's
+messages are misread by a 64-bit kernel. A :class:`Layout` carries a ``struct.Struct`` over the whole structure in
+which holes are pad bytes, so packing writes zeroes there and unpacking skips them. Field tables are made in
+``table.py``, whose names are all available here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 __all__ = [
     "S8", "S16", "S32", "S64", "U8", "U16", "U32", "U64",
     "Alternatives", "Array", "ArrayOf", "ByteArray", "Bytes", "Field", "FieldLayout", "Flex", "Layout", "Nested",
-    "Scalar", "Struct", "Type", "Union", "layout", "measure", "s8", "s16", "s32", "s64", "spell", "u8", "u16", "u32", "u64",
+    "Scalar", "Struct", "Type", "Union", "layout", "measure", "s8", "s16", "s32", "s64", "spell",
+    "u8", "u16", "u32", "u64",
 ]  # fmt: skip
 
 Buffer = bytes | bytearray | memoryview

@@ -1,24 +1,25 @@
 """C structures as field tables: what a kernel header says, before any machine has laid it out.
 
-Theory. A :class:`Struct` lists its members as the header does. The members of an anonymous union or structure belong to
-the structure around it, as in C. A union is packed and unpacked by its first member; :meth:`Struct.choose` gives the
-same structure read by another member.
+Theory. A :class:`Struct` lists its members as the header does. The members of an anonymous union or structure belong
+to the structure around it, as in C. A union is packed and unpacked by its first member; :meth:`Struct.choose` gives
+the same structure read by another member.
 
-Byte order is the machine's, except where a header says ``__le32`` or ``__virtio32``: such structures are little-endian
-(``byteorder="little"``).
+Byte order is the machine's, except where a header says ``__le32`` or ``__virtio32``: such structures are
+little-endian (``byteorder="little"``).
 
-Not modelled: bit fields, ``long`` and pointers (no message or ioctl here has one), and the byte order of legacy virtio,
-whose ``__virtio32`` is the guest's.
+Not modelled: bit fields, ``long`` and pointers (no message or ioctl here has one), and the byte order of legacy
+virtio, whose ``__virtio32`` is the guest's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vdpasim.uapi.abi import ByteOrder
 
 

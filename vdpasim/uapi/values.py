@@ -1,7 +1,7 @@
 """Between the flat values of ``struct.Struct`` and the nested named tuples users hold (no kernel header).
 
-Theory. What a structure is called by and how its members nest does not depend on the ABI; only sizes and offsets do. So a
-:class:`Shape` is made once from a field table, flattens given values into the order the format string wants, and
+Theory. What a structure is called by and how its members nest does not depend on the ABI; only sizes and offsets do.
+So a :class:`Shape` is made once from a field table, flattens given values into the order the format string wants, and
 builds named tuples from what the format string gave.
 """
 

@@ -2,7 +2,8 @@
 
 Theory. Everything here is in the byte order of the machine, also when the guest's rings are not. Messages go through
 ``write`` and ``read``, the rest are arguments of ioctls. Two message formats exist because the first one has a hole
-where a 32-bit program has none: ``vhost_msg`` is 72 bytes on x86_64 and 68 on i386, ``vhost_msg_v2`` is 72 everywhere.
+where a 32-bit program has none: ``vhost_msg`` is 72 bytes on x86_64 and 68 on i386, ``vhost_msg_v2`` is 72
+everywhere.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Features, config space and requests of virtio-blk (mirrors linux/virtio_blk.h).
 
 Theory. A request is a readable ``virtio_blk_outhdr``, the data, and a status byte the device writes. The config space
-grew: 60 bytes, 72 with secure erase (6.1), 96 with zones (6.3); a program compiled with an older header asks for less,
-and a device of an older kernel has less. Fields are little-endian, as for VERSION_1.
+grew: 60 bytes, 72 with secure erase (6.1), 96 with zones (6.3); a program compiled with an older header asks for
+less, and a device of an older kernel has less. Fields are little-endian, as for VERSION_1.
 
 Not modelled: the requests of zoned devices, SCSI commands.
 """

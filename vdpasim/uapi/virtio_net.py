@@ -1,8 +1,9 @@
 """Features, config space, headers and control commands of virtio-net (mirrors linux/virtio_net.h).
 
 Theory. Every packet starts with a header; which one depends on the features: ``virtio_net_hdr_v1`` (12 bytes) for a
-device with VERSION_1, ``virtio_net_hdr`` (10 bytes) for a legacy device without MRG_RXBUF. Fields are little-endian, as
-for VERSION_1. Commands on the control queue are ``virtio_net_ctrl_hdr``, data, and a status byte the device writes.
+device with VERSION_1, ``virtio_net_hdr`` (10 bytes) for a legacy device without MRG_RXBUF. Fields are little-endian,
+as for VERSION_1. Commands on the control queue are ``virtio_net_ctrl_hdr``, data, and a status byte the device
+writes.
 
 Not modelled: RSS and statistics commands, of which no simulated device knows any.
 """

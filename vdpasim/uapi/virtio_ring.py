@@ -1,10 +1,10 @@
 """Descriptors and rings in guest memory (mirrors linux/virtio_ring.h).
 
-Theory. A split ring is a descriptor table, an avail ring the driver writes and a used ring the device writes; a packed
-ring is one table both write. Fields are little-endian: the rings of a device that has VIRTIO_F_VERSION_1.
+Theory. A split ring is a descriptor table, an avail ring the driver writes and a used ring the device writes; a
+packed ring is one table both write. Fields are little-endian: the rings of a device that has VIRTIO_F_VERSION_1.
 
-Not modelled: the rings of a legacy device, which are in the guest's byte order; the alignment of the ring parts (16, 2
-and 4), which is a rule about addresses and not of the structures.
+Not modelled: the rings of a legacy device, which are in the guest's byte order; the alignment of the ring parts (16,
+2 and 4), which is a rule about addresses and not of the structures.
 """
 
 from __future__ import annotations
