@@ -1,7 +1,8 @@
 """The command line: one click group whose commands are imported when they are called.
 
 Theory. ``vdpasim NAME`` lives in ``vdpasim/cli/NAME.py`` as a click object called ``command``. A command is listed when
-its module exists. Exit codes: 0 fine, 1 a violation, a difference or malformed input, 2 wrong usage, 3 our own bug.
+its module exists, with the summary written here, so that asking for help imports none. Exit codes: 0 fine, 1 a
+violation, a difference or malformed input, 2 wrong usage, 3 our own bug.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ import importlib.util
 import os
 import sys
 import traceback
-from typing import cast
+from typing import NoReturn, cast
 
 import click
 
-COMMANDS = ("abi", "decode", "explain", "conform", "run", "dev", "mgmtdev", "trace")
+COMMANDS = {
+    "run": "Run scenarios and print their verdicts.",
+    "conform": "Replay golden traces of real kernels and show every difference.",
+    "explain": "Say where, when and why the kernel refuses something.",
+    "abi": "Show struct layouts side by side for several ABIs.",
+    "decode": "Name what the bytes of a message or a request number say.",
+    "trace": "Show and compare recorded traces.",
+    "dev": "Manage simulated vDPA devices, as iproute2's vdpa dev does.",
+    "mgmtdev": "List management devices, as iproute2's vdpa mgmtdev does.",
+}
+"""Every command there may be, with its summary."""
 
 EXIT_INTERNAL = 3
 EXIT_INTERRUPTED = 130
@@ -34,6 +45,11 @@ class LazyGroup(click.Group):
             return None
         return cast("click.Command", importlib.import_module(f"{__name__}.{cmd_name}").command)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vdpasim", message="%(prog)s %(version)s")
@@ -43,6 +59,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code; never a traceback but for our own bugs."""
+    stdout = sys.stdout
     try:
         code = cli.main(prog_name="vdpasim", standalone_mode=False)
         sys.stdout.flush()
@@ -54,11 +71,19 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader has gone (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception:  # noqa: BLE001, the last line of defence
+        _reader_gone()
+    except SystemExit:
+        if sys.stdout is not stdout:  # click puts something else there when the reader has gone
+            _reader_gone()
+        raise
+    except Exception:  # noqa: BLE001 - the last line of defence
         traceback.print_exc()
         click.echo("vdpasim: internal error; this is a bug of vdpasim, please report it with the lines above", err=True)
         sys.exit(EXIT_INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_gone() -> NoReturn:
+    # `| head` has read enough. Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
