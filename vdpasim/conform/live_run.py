@@ -40,6 +40,9 @@ CAP_SYS_RESOURCE = 24
 GRACE_S = 10.0
 """Time a case may take besides its own waits."""
 
+LEAVE_S = 1.0
+"""Time the program of a case has to leave by itself once it has reported everything."""
+
 HUGE = 2 << 20
 
 
@@ -149,6 +152,9 @@ def run_live(case: Case, options: LiveOptions) -> LiveRun:
     os.close(sink)
     try:
         lines, end = _collect(source, time.monotonic() + GRACE_S + _waits_s(case))
+        if not end:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LEAVE_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
