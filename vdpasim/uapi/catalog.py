@@ -38,5 +38,5 @@ def structs() -> Mapping[str, Struct]:
 def constants(module: ModuleType) -> Mapping[str, int]:
     """The integer constants of a header module, by name; read-only."""
     return MappingProxyType(
-        {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
+        {name: value for name, value in vars(module).items() if name[0].isupper() and isinstance(value, int)}
     )

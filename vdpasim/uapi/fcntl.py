@@ -1,8 +1,8 @@
-"""Flags of open, poll and eventfd, and the one capability drivers ask for (mirrors asm-generic/fcntl.h, poll.h,
-linux/eventfd.h and linux/capability.h).
+"""Flags of open, poll, lseek and eventfd (mirrors asm-generic/fcntl.h, asm-generic/poll.h and linux/eventfd.h).
 
-Theory. These are arguments of system calls, which the simulated kernel sees as the numbers of the generic headers;
-x86, arm, riscv and s390 share them.
+Theory. CAP_IPC_LOCK of linux/capability.h is here too, the one capability drivers ask for. These are arguments of
+system calls, which the simulated kernel sees as the numbers of the generic headers; x86, arm, riscv and s390 share
+them.
 
 Not modelled: the other numbers of powerpc, mips, sparc and alpha (O_DIRECTORY and friends).
 """

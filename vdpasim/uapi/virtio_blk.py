@@ -4,7 +4,7 @@ Theory. A request is a readable ``virtio_blk_outhdr``, the data, and a status by
 grew: 60 bytes, 72 with secure erase (6.1), 96 with zones (6.3); a program compiled with an older header asks for
 less, and a device of an older kernel has less. Fields are little-endian, as for VERSION_1.
 
-Not modelled: the requests of zoned devices, SCSI commands.
+Not modelled: the requests of zoned devices.
 """
 
 from __future__ import annotations
@@ -129,6 +129,16 @@ virtio_blk_outhdr = Struct(
     header=_HEADER,
     byteorder="little",
     doc="Start of a request",
+)
+virtio_scsi_inhdr = Struct(
+    "virtio_scsi_inhdr",
+    U32("errors"),
+    U32("data_len"),
+    U32("sense_len"),
+    U32("residual"),
+    header=_HEADER,
+    byteorder="little",
+    doc="Answer to a legacy SCSI command",
 )
 virtio_blk_discard_write_zeroes = Struct(
     "virtio_blk_discard_write_zeroes",

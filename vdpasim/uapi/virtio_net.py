@@ -5,13 +5,13 @@ device with VERSION_1, ``virtio_net_hdr`` (10 bytes) for a legacy device without
 as for VERSION_1. Commands on the control queue are ``virtio_net_ctrl_hdr``, data, and a status byte the device
 writes.
 
-Not modelled: RSS and statistics commands, of which no simulated device knows any.
+Not modelled: the commands of device statistics (6.10) and of flow filters.
 """
 
 from __future__ import annotations
 
 from vdpasim.uapi import vhost_types
-from vdpasim.uapi.layout import U8, U16, U32, ByteArray, Bytes, Flex, Nested, Struct, Union
+from vdpasim.uapi.layout import U8, U16, U32, Array, ByteArray, Bytes, Flex, Nested, Struct, Union, u8, u16
 
 _HEADER = "linux/virtio_net.h"
 
@@ -84,6 +84,16 @@ virtio_net_config = Struct(
     doc="Config space of virtio-net",
 )
 
+VIRTIO_NET_RSS_HASH_TYPE_IPv4 = 1 << 0
+VIRTIO_NET_RSS_HASH_TYPE_TCPv4 = 1 << 1
+VIRTIO_NET_RSS_HASH_TYPE_UDPv4 = 1 << 2
+VIRTIO_NET_RSS_HASH_TYPE_IPv6 = 1 << 3
+VIRTIO_NET_RSS_HASH_TYPE_TCPv6 = 1 << 4
+VIRTIO_NET_RSS_HASH_TYPE_UDPv6 = 1 << 5
+VIRTIO_NET_RSS_HASH_TYPE_IP_EX = 1 << 6
+VIRTIO_NET_RSS_HASH_TYPE_TCP_EX = 1 << 7
+VIRTIO_NET_RSS_HASH_TYPE_UDP_EX = 1 << 8
+
 # -- packet headers
 
 VIRTIO_NET_HDR_F_NEEDS_CSUM = 1
@@ -95,6 +105,16 @@ VIRTIO_NET_HDR_GSO_UDP = 3
 VIRTIO_NET_HDR_GSO_TCPV6 = 4
 VIRTIO_NET_HDR_GSO_UDP_L4 = 5
 VIRTIO_NET_HDR_GSO_ECN = 0x80
+VIRTIO_NET_HASH_REPORT_NONE = 0
+VIRTIO_NET_HASH_REPORT_IPv4 = 1
+VIRTIO_NET_HASH_REPORT_TCPv4 = 2
+VIRTIO_NET_HASH_REPORT_UDPv4 = 3
+VIRTIO_NET_HASH_REPORT_IPv6 = 4
+VIRTIO_NET_HASH_REPORT_TCPv6 = 5
+VIRTIO_NET_HASH_REPORT_UDPv6 = 6
+VIRTIO_NET_HASH_REPORT_IPv6_EX = 7
+VIRTIO_NET_HASH_REPORT_TCPv6_EX = 8
+VIRTIO_NET_HASH_REPORT_UDPv6_EX = 9
 
 _HDR = (U8("flags"), U8("gso_type"), U16("hdr_len"), U16("gso_size"))
 
@@ -163,6 +183,8 @@ VIRTIO_NET_CTRL_MQ = 4
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN = 1
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 0x8000
+VIRTIO_NET_CTRL_MQ_RSS_CONFIG = 1
+VIRTIO_NET_CTRL_MQ_HASH_CONFIG = 2
 VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5
 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0
 VIRTIO_NET_CTRL_NOTF_COAL = 6
@@ -193,6 +215,31 @@ virtio_net_ctrl_mq = Struct(
     header=_HEADER,
     byteorder="little",
     doc="How many queue pairs to use",
+)
+virtio_net_rss_config = Struct(
+    "virtio_net_rss_config",
+    U32("hash_types"),
+    U16("indirection_table_mask"),
+    U16("unclassified_queue"),
+    Array("indirection_table", u16, 1),
+    U16("max_tx_vq"),
+    U8("hash_key_length"),
+    Flex("hash_key_data", u8),
+    header=_HEADER,
+    byteorder="little",
+    doc="Receive steering; the table and what follows it grow with the mask",
+    since="5.18",
+)
+virtio_net_hash_config = Struct(
+    "virtio_net_hash_config",
+    U32("hash_types"),
+    Array("reserved", u16, 4),
+    U8("hash_key_length"),
+    Flex("hash_key_data", u8),
+    header=_HEADER,
+    byteorder="little",
+    doc="Which hashes to report; hash_key_length bytes follow",
+    since="5.18",
 )
 virtio_net_ctrl_coal_tx = Struct(
     "virtio_net_ctrl_coal_tx",
