@@ -24,7 +24,8 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import attrs
@@ -281,6 +282,8 @@ class Kernel:
     running: bool = False
     timers: list[tuple[int, int, Unit, Sleep]] = attrs.Factory(list)
     names: dict[str, int] = attrs.Factory(dict)
+    serials: Iterator[int] = attrs.Factory(lambda: count(1))
+    """Serial numbers of the entries of every vhost-vdpa table, so that events name an entry by one number."""
     violations: list[tuple[str, str]] = attrs.Factory(list)
     """(id, text) of every :meth:`violation`, also without a sink."""
 

@@ -25,8 +25,10 @@ from vdpasim.sim.errors import UsageError
 from vdpasim.sim.process import Process
 from vdpasim.sim.vdpa import Vdpa
 from vdpasim.uapi.abi import ABIS
-from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
+from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
+TEXT = 0x400000
+TEXT_SIZE = 0x2000
 STACK_TOP = 0x7FFF_FFFF_E000
 STACK_SIZE = 0x21000
 
@@ -92,8 +94,12 @@ class Simulator:
         return self._tid
 
     def new_mm(self, name: str) -> AddressSpace:
-        """A fresh address space with a stack near the top, as a program has after exec."""
+        """A fresh address space with a program's text at the bottom and a stack near the top, both private.
+
+        They matter to a driver that looks for "the next mapping above".
+        """
         mm = AddressSpace(self.kernel.name("mm:" + name), self.pages)
+        mm.mmap(TEXT, TEXT_SIZE, PROT_READ | PROT_EXEC, shared=False, fixed=True)
         mm.mmap(STACK_TOP - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
         return mm
 

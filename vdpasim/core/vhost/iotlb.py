@@ -1,9 +1,9 @@
 """The IOTLB: a table of translations from I/O addresses (mirrors drivers/vhost/iotlb.c).
 
-Theory. The kernel keeps the entries twice: in an interval tree ordered by start address, where it finds the first overlap of
-a range, and in a list in the order of insertion, whose head gives way when a full table is allowed to retire entries. Nothing
-is ever merged, trimmed or split; the one exception is [0, 2^64-1], which becomes two entries because its size does not fit.
-Entries may overlap, the container does not mind. Its users differ:
+Theory. The kernel keeps the entries twice: in an interval tree ordered by start address, where it finds the first
+overlap of a range, and in a list in the order of insertion, whose head gives way when a full table is allowed to retire
+entries. Nothing is ever merged, trimmed or split; the one exception is [0, 2^64-1], which becomes two entries because
+its size does not fit. Entries may overlap, the container does not mind. Its users differ:
 
 ==================================  ==================================  =======================================
 user                                overlaps                            full
@@ -14,9 +14,10 @@ vhost-vdpa address space            refused by vhost-vdpa (EEXIST)      ENOSPC w
 vdpa_sim's own copy                 can never arise                     ENOSPC with F1, unlimited before
 ==================================  ==================================  =======================================
 
-So nearly every table never sees an overlap, and one sorted list with one search serves it. A table begins in that regime and
-changes over at the first overlapping entry, once, to an index that bears overlaps and costs twice as much to change; only
-:meth:`Iotlb.reset` leads back. Nobody can tell the regimes apart but by the clock: see :mod:`vdpasim.core.vhost.iotlb_index`.
+So nearly every table never sees an overlap, and one sorted list with one search serves it. A table begins in that
+regime and changes over at the first overlapping entry, once, to an index that bears overlaps and costs more to change;
+only :meth:`Iotlb.reset` leads back. Nobody can tell the regimes apart but by the clock: see
+:mod:`vdpasim.core.vhost.iotlb_index`.
 
 The list in insertion order exists only where entries can retire.
 
@@ -26,6 +27,7 @@ Not modelled: allocation failure (ENOMEM); the locks around a table, which belon
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import count
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,15 +35,49 @@ import attrs
 from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import fail, hit
 from vdpasim.core.rules import iotlb as _rows  # noqa: F401 - registers them
-from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, IotlbMap, OverlapIndex, Translation
+from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Iotlb", "IotlbMap", "IotlbStatistics", "Translation"]
-
 _HALF = 1 << 63
 _NO_LIMIT = 1 << 64
+
+
+@attrs.define(eq=False)
+class IotlbMap:
+    """One entry (``struct vhost_iotlb_map``)."""
+
+    start: int
+    last: int
+    """Last byte, inclusive."""
+    addr: int
+    """What ``start`` translates to: a user or a physical address."""
+    perm: int
+    """1 read (VHOST_ACCESS_RO), 2 write (VHOST_ACCESS_WO), 3 both."""
+    opaque: object
+    """What the owner of the table keeps with the entry."""
+    serial: int
+    """Unique in its table, in the order of insertion."""
+    live: bool = True
+    """False once the entry has left its table; who caches entries checks it."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, 1 to 2^64-1."""
+        return self.last - self.start + 1
+
+
+@attrs.define
+class Translation:
+    """What a range of I/O addresses leads to, up to the first byte that leads nowhere."""
+
+    pieces: list[tuple[IotlbMap, int, int]]
+    """(entry, address, bytes) in order; the address is the entry's kind of address."""
+    miss: int | None = None
+    """The first I/O address without an entry, None if there is none before ``denied``."""
+    denied: int | None = None
+    """The first I/O address whose entry lacks the access, None if there is none before ``miss``."""
 
 
 @attrs.frozen
@@ -59,21 +95,31 @@ class IotlbStatistics:
 
 
 class Iotlb:
-    """An ordered multiset of :class:`IotlbMap` (``struct vhost_iotlb``). Ranges are inclusive, addresses 0 to 2^64-1."""
+    """An ordered multiset of entries (``struct vhost_iotlb``). Ranges are inclusive, addresses 0 to 2^64-1."""
 
-    __slots__ = ("_cap", "_fifo", "_index", "_limit", "_retired", "_serial", "generation")
+    __slots__ = ("_adds", "_cap", "_fifo", "_index", "_limit", "_retire", "_retired", "_serials", "generation")
 
-    def __init__(self, limit: int = 0, *, retire: bool = False, enforce_limit: bool = True) -> None:
+    def __init__(
+        self,
+        limit: int = 0,
+        *,
+        retire: bool = False,
+        enforce_limit: bool = True,
+        serials: Iterator[int] | None = None,
+    ) -> None:
         """An empty table for ``limit`` entries (``vhost_iotlb_alloc``).
 
         ``retire`` is VHOST_IOTLB_FLAG_RETIRE. ``enforce_limit`` is switch F1: without it a limit of 0 is none, and no
-        limit holds unless entries retire.
+        limit holds unless entries retire. ``serials`` gives the rising serial numbers, so that tables can share them;
+        one is taken for every entry inserted and none for an entry refused.
         """
         self._limit = limit
+        self._retire = retire
         self._cap = limit if enforce_limit or (retire and limit) else _NO_LIMIT
         self._fifo: OrderedDict[int, IotlbMap] | None = OrderedDict() if retire and limit else None
         self._index: ExclusiveIndex | OverlapIndex = ExclusiveIndex()
-        self._serial = 0
+        self._serials = count() if serials is None else serials
+        self._adds = 0
         self._retired = 0
         self.generation = 0
         """Changes with every change of the table; a cached translation is good for one value."""
@@ -82,6 +128,11 @@ class Iotlb:
     def limit(self) -> int:
         """The limit it was made with, enforced or not."""
         return self._limit
+
+    @property
+    def retire(self) -> bool:
+        """Whether a full table drops its oldest entry instead of refusing."""
+        return self._retire
 
     @property
     def nmaps(self) -> int:
@@ -97,7 +148,7 @@ class Iotlb:
 
     def __iter__(self) -> Iterator[IotlbMap]:
         """Entries by start, equal starts older first; the table must not change meanwhile."""
-        return iter(self._index)
+        return self._index.maps()
 
     # -- add
 
@@ -126,11 +177,15 @@ class Iotlb:
             KernelError: as :meth:`add_range`.
         """
         index = self._index
-        plain = start <= last and (start or last != U64_MAX)
-        if plain and index.exclusive and len(index) < self._cap:
-            entry = IotlbMap(start, last, addr, perm, opaque, self._serial)
-            return entry if self._put(entry) else None
-        if index.find(start, last) is not None:
+        plain = start <= last and (start or last != U64_MAX) and len(index) < self._cap
+        if plain and isinstance(index, ExclusiveIndex):
+            entry = IotlbMap(start, last, addr, perm, opaque, -1)
+            if not index.insert_exclusive(entry):
+                return None
+            entry.serial = next(self._serials)
+            self._count(entry)
+            return entry
+        if index.first(start, last) is not None:
             return None
         return self.add_range(start, last, addr, perm, opaque)[0]
 
@@ -148,35 +203,36 @@ class Iotlb:
             raise fail("iotlb.add.full")
         hit("iotlb.add.retire")
         _, oldest = self._fifo.popitem(last=False)
-        self._index.drop(oldest)
+        self._index.discard(oldest)
         oldest.live = False
         self._retired += 1
         self.generation += 1
 
     def _insert(self, start: int, last: int, addr: int, perm: int, opaque: object) -> IotlbMap:
-        entry = IotlbMap(start, last, addr, perm, opaque, self._serial)
-        if not self._put(entry):
-            self._index = OverlapIndex(self._index)
-            self._put(entry)
+        entry = IotlbMap(start, last, addr, perm, opaque, next(self._serials))
+        index = self._index
+        if isinstance(index, OverlapIndex):
+            index.insert(entry)
+        elif not index.insert_exclusive(entry):
+            self._index = OverlapIndex(index.maps())
+            self._index.insert(entry)
+        self._count(entry)
         return entry
 
-    def _put(self, entry: IotlbMap) -> bool:
-        if not self._index.put(entry):
-            return False
+    def _count(self, entry: IotlbMap) -> None:
         if self._fifo is not None:
             self._fifo[entry.serial] = entry
-        self._serial += 1
+        self._adds += 1
         self.generation += 1
-        return True
 
     # -- look up
 
     def itree_first(self, start: int, last: int) -> IotlbMap | None:
         """The first entry with ``entry.start <= last`` and ``entry.last >= start`` (``vhost_iotlb_itree_first``).
 
-        First is the smallest start, among equal ones the oldest. A degenerate range (start > last) asks the same question.
+        First is the smallest start, among equal ones the oldest. A degenerate range (start > last) asks the same.
         """
-        return self._index.find(start, last)
+        return self._index.first(start, last)
 
     def itree_next(self, entry: IotlbMap, start: int, last: int) -> IotlbMap | None:
         """The next such entry behind ``entry``, which must be in the table (``vhost_iotlb_itree_next``)."""
@@ -184,16 +240,34 @@ class Iotlb:
 
     def overlaps(self, start: int, last: int) -> list[IotlbMap]:
         """All entries that ``itree_first`` and ``itree_next`` would find, in order."""
-        return self._index.overlaps(start, last)
+        found: list[IotlbMap] = []
+        entry = self._index.first(start, last)
+        while entry is not None:
+            found.append(entry)
+            entry = self._index.following(entry, start, last)
+        return found
 
     def translate(self, addr: int, length: int, access: int) -> Translation:
         """Where ``length`` bytes from ``addr`` on lead (``vhost.c:translate_desc()``, ``vringh.c:iotlb_translate()``).
 
-        ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry lacks
-        the access (``denied``). No bytes: no pieces, and success. A range that wraps past 2^64-1 is not refused, but every
-        look-up asks up to its wrapped last byte, so that it mostly misses at ``addr`` itself.
+        ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry
+        lacks the access (``denied``). No bytes: no pieces, and success. Addresses are 64-bit and a range that wraps is
+        not refused: every look-up asks for [address reached, last byte of the whole range], which is then a degenerate
+        range and mostly misses at ``addr`` itself.
         """
-        return self._index.translate(addr, length, access)
+        last = addr + length - 1 & U64_MAX
+        pieces: list[tuple[IotlbMap, int, int]] = []
+        while length:
+            entry = self._index.first(addr, last)
+            if entry is None or entry.start > addr:
+                return Translation(pieces, addr)
+            if entry.perm & access != access:
+                return Translation(pieces, None, addr)
+            size = min(length, entry.last - addr + 1)
+            pieces.append((entry, entry.addr + addr - entry.start & U64_MAX, size))
+            addr = addr + size & U64_MAX
+            length -= size
+        return Translation(pieces)
 
     # -- remove and change
 
@@ -202,7 +276,7 @@ class Iotlb:
 
         A degenerate range removes what spans both its ends.
         """
-        gone = self._index.cut(start, last)
+        gone = self._index.delete_range(start, last)
         fifo = self._fifo
         for entry in gone:
             entry.live = False
@@ -217,7 +291,9 @@ class Iotlb:
         Raises:
             ValueError: it is not in this table.
         """
-        self._index.drop(entry)
+        if not entry.live:
+            raise ValueError(f"{entry} has left its table")
+        self._index.discard(entry)
         if self._fifo is not None:
             del self._fifo[entry.serial]
         entry.live = False
@@ -226,7 +302,7 @@ class Iotlb:
     def reset(self) -> None:
         """Remove everything (``vhost_iotlb_reset``); serials go on counting."""
         self.generation += len(self._index)
-        for entry in self._index:
+        for entry in self:
             entry.live = False
         self._index = ExclusiveIndex()
         if self._fifo is not None:
@@ -246,4 +322,4 @@ class Iotlb:
     def statistics(self) -> IotlbStatistics:
         """Counts since the table was made."""
         nmaps = len(self._index)
-        return IotlbStatistics(nmaps, self._serial, self._serial - nmaps - self._retired, self._retired)
+        return IotlbStatistics(nmaps, self._adds, self._adds - nmaps - self._retired, self._retired)

@@ -1,11 +1,12 @@
 """The two ordered indices under the IOTLB: one for maps that never overlap, one for maps that may.
 
-Theory. The kernel keeps its maps in one augmented red-black tree. In Python a bisection over flat lists is several times
-faster than any tree of objects, so the maps are kept in buckets of a few hundred, and a look-up is two bisections in C.
+Theory. The kernel keeps its maps in one augmented red-black tree. In Python a bisection over flat lists is several
+times faster than any tree of objects, so the maps are kept in buckets of a few hundred, and a look-up is two bisections
+in C.
 
 *Without overlaps* order by ``last`` is order by ``start``, so the first map whose ``last`` reaches the query's start is
-the only candidate for "first overlap": :class:`ExclusiveIndex`, a ``SortedKeyList`` whose search and insertion share the
-two bisections.
+the only candidate for "first overlap": :class:`ExclusiveIndex`, a ``SortedKeyList`` whose search and insertion share
+the two bisections.
 
 *With overlaps* maps are ordered by (start, arrival) and each bucket carries the running maximum of ``last``. Both
 sequences of maxima rise, so one bisection per level still finds the first map whose ``last`` reaches the query:

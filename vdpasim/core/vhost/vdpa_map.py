@@ -66,7 +66,8 @@ class AddressSpaces:
             if asid >= self.device.nas:
                 raise fail("vdpa.msg.asid")
             enforce = self.kernel.on("F1")
-            table = Iotlb(IOTLB_LIMIT if enforce else 0, enforce_limit=enforce)
+            limit = IOTLB_LIMIT if enforce else 0
+            table = Iotlb(limit, enforce_limit=enforce, serials=self.kernel.serials)
             self.tables[asid] = table
         return table
 

@@ -35,6 +35,9 @@ def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuff
     Raises:
         KernelError: EFAULT, ENOBUFS, then the handler's; ENOIOCTLCMD for an unknown request.
     """
+    if v.kernel.on("F4") and request == uapi.VHOST_SET_VRING_NUM.request(v.kernel.abi):
+        # the whole argument is fetched once, so a short one fails before its index is looked at
+        get_struct(v.kernel, arg, vhost_vring_state)
     vq = vhost_get_vq(v, arg)
     own, before, after = _numbered(v.kernel.abi)
     if request in own:

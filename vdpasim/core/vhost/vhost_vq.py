@@ -47,10 +47,14 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
 
 
 def metadata_uaddr(vq: VhostVirtqueue, addr: int, length: int) -> int:
-    """The user address of a field of ring metadata (``__vhost_get_user``)."""
+    """The user address of a field of ring metadata (``__vhost_get_user``); a failure signals the error eventfd, a miss too."""
     if vq.dev.iotlb is None:
         return addr
-    pieces = translate_desc(vq, addr, length, VHOST_ACCESS_RO, METADATA_PIECES)
+    try:
+        pieces = translate_desc(vq, addr, length, VHOST_ACCESS_RO, METADATA_PIECES)
+    except KernelError:
+        vq.signal_error()
+        raise
     if len(pieces) != 1:
         vq.signal_error()
         raise fail("net.backend.used")
