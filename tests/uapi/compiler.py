@@ -128,7 +128,7 @@ def _spell(type_: Any) -> str:
     if type_.kind.name == "RECORD":
         declaration = type_.get_declaration()
         return "struct" if declaration.is_anonymous() else f"struct {declaration.spelling}"
-    return _SCALARS.get(type_.kind.name, type_.kind.name)
+    return _SCALARS.get(str(type_.kind.name), str(type_.kind.name))
 
 
 # -- numbers

@@ -123,8 +123,9 @@ def ioctl(request: str, abi: str, as_json: bool) -> int:
 def _number(text: str, abi: Abi) -> int:
     if any(one.name == text for one in known()):
         return by_name(text).request(abi)
+    base = 16 if _HEX.fullmatch(text) and not text.isdigit() else 0
     try:
-        number = int(text, 0)
+        number = int(text, base)
     except ValueError:
         raise click.UsageError(f"{text} is neither a number nor the name of a request") from None
     # An int request, sign-extended by a tracer.

@@ -21,7 +21,7 @@ from vdpasim.uapi.abi import I386, X86_64
 from vdpasim.uapi.layout import layout
 
 if TYPE_CHECKING:
-    from vdpasim.uapi.abi import Abi
+    from vdpasim.uapi.abi import Abi, ByteOrder
     from vdpasim.uapi.table import Struct
 
 FORMATS: dict[int, Struct] = {t.VHOST_IOTLB_MSG: t.vhost_msg, t.VHOST_IOTLB_MSG_V2: t.vhost_msg_v2}
@@ -123,7 +123,7 @@ def _no_format(data: bytes, word: int | None, abi: Abi) -> list[str]:
     if word is None:
         return [f"{len(data)} bytes are too few for the type word, which has 4"]
     lines = [f"type word {word & 0xFFFF_FFFF:#x} is neither VHOST_IOTLB_MSG (1) nor VHOST_IOTLB_MSG_V2 (2)"]
-    other = "big" if abi.byteorder == "little" else "little"
+    other: ByteOrder = "big" if abi.byteorder == "little" else "little"
     if int.from_bytes(data[:4], other) in FORMATS:
         lines.append(f"it is one in {other}-endian byte order, and {abi.name} is {abi.byteorder}-endian")
     return lines
@@ -175,7 +175,7 @@ def _foreign(data: bytes, message: Message) -> list[str]:
     own = layout(getattr(t, message.format), message.abi)
     for model in _MODELS:
         shape = layout(getattr(t, message.format), model)
-        same = (shape.struct.format, model.byteorder) == (own.struct.format, message.abi.byteorder)
+        same = shape.offset("iotlb") == own.offset("iotlb")
         there = None if same else _sane(data, model)
         if there is not None and (here is None or message.length == shape.size):
             wrong = f"reads the payload from {own.offset('iotlb')} instead of {shape.offset('iotlb')}"
