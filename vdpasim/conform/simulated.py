@@ -190,10 +190,10 @@ class SimulatedFloor:
                 memory = self._memory(length, folio_pages=512)
                 self._mmap(addr, length, _RW, shared=not self._setting.use_va, obj=memory)
             case "frag":
-                # one mapping a page, as the recorder made them: in VA mode each is an entry of its own
-                page = self._memory(PAGE)
-                for at in range(addr, addr + length, PAGE):
-                    self._mmap(at, PAGE, _RW, shared=True, obj=page)
+                # One mapping a page, as the recorder made them: in VA mode each is an entry of its own
+                page = self._memory(PAGE_SIZE)
+                for at in range(addr, addr + length, PAGE_SIZE):
+                    self._mmap(at, PAGE_SIZE, _RW, shared=True, obj=page)
             case "edge":
                 self._mmap(addr, length // 2, _RW)
             case "hole":
