@@ -1,1 +1,3 @@
-"""The simulated kernel, sans-I/O: imports uapi, sortedcontainers and attrs, nothing that blocks, ticks or rolls dice."""
+"""The simulated kernel, sans-I/O: imports uapi, sortedcontainers and attrs, nothing that blocks, ticks or rolls
+dice.
+"""

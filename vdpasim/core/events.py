@@ -2,8 +2,8 @@
 
 Theory. An event is a plain tuple ``(seq, time_ns, unit, kind, *fields)`` of integers, strings and nested tuples; it is
 formatted only when somebody prints it. The first four members are common; ``LAYOUT`` names the rest. With no sink an
-event costs one test, so drivers write ``if kernel.sink: kernel.emit(...)``. The core never compares promise and place of
-a DMA: ``MAP`` records what an entry promised, ``DMA`` where the bytes went, and an oracle joins them on the serial.
+event costs one test, so drivers write ``if kernel.sink: kernel.emit(...)``. The core never compares promise and place
+of a DMA: ``MAP`` records what an entry promised, ``DMA`` where the bytes went, and an oracle joins them on the serial.
 """
 
 from __future__ import annotations

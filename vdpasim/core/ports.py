@@ -20,8 +20,10 @@ except that ``pin`` counts pages because the kernel does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -105,7 +107,9 @@ class Mm(Protocol):
         """Store ``data`` at ``addr``; the number of bytes stored before the first absent or unwritable page."""
 
     def vmas(self, addr: int) -> Iterator[VmaView]:
-        """The VMAs in address order, beginning with the first whose last byte is at or above ``addr`` (``find_vma``)."""
+        """The VMAs in address order, beginning with the first whose last byte is at or above ``addr``
+        (``find_vma``).
+        """
 
     def extents(self, addr: int, length: int) -> list[Extent]:
         """Which objects lie under the range, in order; stops early at unmapped memory."""

@@ -1,16 +1,20 @@
 """Profiles: the sets of switches that make 6.1, 6.12, 7.1 and tip, and the string that names one.
 
-Theory. The four profiles are source snapshots: 6.1.192 and 6.12.117 are distribution kernels with backported fixes (both
-have golden traces), 7.1.5 is a release without them, tip is mainline around 7.3-rc. A profile string is a profile name
-followed by ``+switch`` and ``-switch`` in any number, applied from left to right: ``6.12+live-update-v1``.
+Theory. The four profiles are source snapshots: 6.1.192 and 6.12.117 are distribution kernels with backported fixes
+(both have golden traces), 7.1.5 is a release without them, tip is mainline around 7.3-rc. A profile string is a
+profile name followed by ``+switch`` and ``-switch`` in any number, applied from left to right:
+``6.12+live-update-v1``.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vdpasim.core.switches import SWITCHES, Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _6_1 = frozenset({"F1", "F2", "F3", "F5", "F10", "F14", "F15", "F16", "F13"})
 _SINCE_6_12 = frozenset(
@@ -89,5 +93,5 @@ def _is_prefix(name: str, text: str) -> bool:
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     names = list(known)
-    near = difflib.get_close_matches(word.split("+")[0], names, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(word.split("+", maxsplit=1)[0], names, n=3, cutoff=0.4)
     return "did you mean " + ", ".join(near) + "?" if near else "known are " + ", ".join(names)

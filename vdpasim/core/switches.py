@@ -1,16 +1,19 @@
 """Behaviour switches: every difference between kernels, one name each.
 
-Theory. A driver never asks for a version; it asks ``kernel.on("F4")``. A profile (``profiles.py``) is a set of switches,
-and a user's string adds or removes single ones: ``7.1+live-update-v1-F3``. The ``Fn`` names are the fixes that went in
-after 7.1 and were backported unevenly; the other names are features and changes of behaviour; ``live-update-*`` are
-patch series that never merged.
+Theory. A driver never asks for a version; it asks ``kernel.on("F4")``. A profile (``profiles.py``) is a set of
+switches, and a user's string adds or removes single ones: ``7.1+live-update-v1-F3``. The ``Fn`` names are the fixes
+that went in after 7.1 and were backported unevenly; the other names are features and changes of behaviour;
+``live-update-*`` are patch series that never merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @attrs.frozen

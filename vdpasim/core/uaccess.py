@@ -1,9 +1,9 @@
 """User buffers: what a system call was given, and copies that come up short the way the kernel's do.
 
-Theory. A caller's buffer is (mm, address, length) or plain bytes that are in no process. Both answer ``peek`` (bytes from
-an offset, fewer at a fault or at their end) and ``poke``. ``copy_from_user`` and ``copy_to_user`` turn a short copy into
-EFAULT, which is what an ioctl does; read() and write() of the IOTLB use the short forms, because there a bad pointer
-looks exactly like a buffer that is too small.
+Theory. A caller's buffer is (mm, address, length) or plain bytes that are in no process. Both answer ``peek`` (bytes
+from an offset, fewer at a fault or at their end) and ``poke``. ``copy_from_user`` and ``copy_to_user`` turn a short
+copy into EFAULT, which is what an ioctl does; read() and write() of the IOTLB use the short forms, because there a bad
+pointer looks exactly like a buffer that is too small.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vdpasim.core.ports import U64_MAX
-from vdpasim.core.rules import Rule, fail, register
-from vdpasim.uapi import errno as E
+from vdpasim.core.rules import fail
+from vdpasim.core.rules import uaccess as _rows
 from vdpasim.uapi.layout import layout
 
 if TYPE_CHECKING:
@@ -22,26 +22,6 @@ if TYPE_CHECKING:
 
 TASK_SIZE_MAX = 0x7FFF_FFFF_F000
 """First address that is not a user address (x86-64, four-level page tables)."""
-
-register(
-    [
-        Rule(
-            "uaccess.from-user",
-            "uaccess.h:copy_from_user()",
-            E.EFAULT,
-            "the argument cannot be read in full",
-            "the pointer is wrong, or the buffer is smaller than the structure the request number promises",
-        ),
-        Rule("uaccess.to-user", "uaccess.h:copy_to_user()", E.EFAULT, "the result cannot be stored in full"),
-        Rule(
-            "uaccess.range",
-            "read_write.c:vfs_read()",
-            E.EFAULT,
-            "the buffer of read() or write() is not in the user half of the address space",
-            "checked before the driver runs; a user address that is merely unmapped reaches the driver",
-        ),
-    ]
-)
 
 
 def access_ok(addr: int, length: int) -> bool:

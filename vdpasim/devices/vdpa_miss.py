@@ -1,30 +1,28 @@
-"""``vhost-vdpa+miss``: a vDPA device with on-demand mapping whose misses are read from its file. **No kernel has this.**
+"""``vhost-vdpa+miss``: a vDPA device with on-demand mapping whose misses are read from its file. **No kernel has
+this.**
 
-Theory. A real vhost-vdpa file has no read() and its device never misses: what is not mapped is an error. This kind joins the
-two halves that exist separately, the vDPA device and vhost-net's message protocol: the device's map starts empty (no
-passthrough), a byte without an entry stops the queue with nothing consumed and queues a MISS, read() and poll() deliver it,
-and an UPDATE that covers a *pending* miss runs the queue again. All rules of the two lists are vhost-net's: a miss
-answered before it was read wakes nobody, misses are not merged, INVALIDATE wakes nobody.
+Theory. A real vhost-vdpa file has no read() and its device never misses: what is not mapped is an error. This kind
+joins the two halves that exist separately, the vDPA device and vhost-net's message protocol: the device's map starts
+empty (no passthrough), a byte without an entry stops the queue with nothing consumed and queues a MISS, read() and
+poll() deliver it, and an UPDATE that covers a *pending* miss runs the queue again. All rules of the two lists are
+vhost-net's: a miss answered before it was read wakes nobody, misses are not merged, INVALIDATE wakes nobody.
 
-The order of misses is vhost-net's too: descriptor table, avail ring, used ring, then the buffers of the chain, each whole
-and in order; a permission that is too small is an error as on any vDPA device. Inside a batch the device sees new entries
-only at BATCH_END, so that is when pending misses are consumed.
+The order of misses is vhost-net's too: descriptor table, avail ring, used ring, then the buffers of the chain, each
+whole and in order; a permission that is too small is an error as on any vDPA device. Inside a batch the device sees
+new entries only at BATCH_END, so that is when pending misses are consumed.
 
-The nodes are called ``/dev/vhost-vdpa+miss-N`` and the management devices ``vdpasim_blk+miss`` and ``vdpasim_net+miss``;
-both are there only when a simulator was made with ``extensions=("vhost-vdpa+miss",)``.
+The nodes are called ``/dev/vhost-vdpa+miss-N`` and the management devices ``vdpasim_blk+miss`` and
+``vdpasim_net+miss``; both are there only when a simulator was made with ``extensions=("vhost-vdpa+miss",)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.core.kernel import Steps
 from vdpasim.core.rules import Rule, hit, register
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
-from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim import Behaviour, VdpaSim
 from vdpasim.core.vhost.vdpa import VhostVdpa, VhostVdpaNode, batch_end, process_iotlb_update
 from vdpasim.core.vhost.vhost_msg import (
@@ -38,8 +36,11 @@ from vdpasim.core.vhost.vringh import IotlbMiss
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_END, VHOST_IOTLB_UPDATE
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Call
+    from collections.abc import Callable
+
+    from vdpasim.core.kernel import Call, Steps
     from vdpasim.core.uaccess import UserBuffer
+    from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 
 EXTENSION = "vhost-vdpa+miss"
 
@@ -156,5 +157,7 @@ def _beside(mgmtdev: MgmtDev) -> MgmtDev:
         device.demand_maps()
         return device
 
-    return attrs.evolve(mgmtdev, name=mgmtdev.name + "+miss", make=make, node="vhost-vdpa+miss", node_class=VhostVdpaMissNode)
+    return attrs.evolve(
+        mgmtdev, name=mgmtdev.name + "+miss", make=make, node="vhost-vdpa+miss", node_class=VhostVdpaMissNode
+    )
 

@@ -1,9 +1,10 @@
 """The four families of errors that users meet, and how a refusal of the simulated kernel becomes an OSError.
 
-Theory. When the simulated kernel says no, the caller gets a plain :class:`OSError` with the kernel's errno, so code written
-for the real device runs unchanged; ``rule`` and ``handler_errno`` are attributes and a note. A subclass would lose Python's
-mapping of errnos to exception types, so there is none. The other families are the caller's misuse of this package
-(:class:`UsageError`), a bug found by the simulation (:class:`Violation`) and a bug of this package (``InternalError``).
+Theory. When the simulated kernel says no, the caller gets a plain :class:`OSError` with the kernel's errno, so code
+written for the real device runs unchanged; ``rule`` and ``handler_errno`` are attributes and a note. A subclass would
+lose Python's mapping of errnos to exception types, so there is none. The other families are the caller's misuse of
+this package (:class:`UsageError`), a bug found by the simulation (:class:`Violation`) and a bug of this package
+(``InternalError``).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Open files of simulated processes: bytes in, bytes out, OSError with the kernel's errno.
 
-Theory. A :class:`File` is a descriptor of a process: the same object serves actors, trio tasks (``await file.read(72)``)
-and plain synchronous code (``file.read_nowait(72)``). ``ioctl`` follows ``fcntl.ioctl``: an int argument is an address (or
-a number), a ``bytes`` argument is copied and the changed copy returned, a ``bytearray`` is changed in place. A buffer may
-also be ``(address, length)`` in the process's memory, where faults happen as they do in a kernel.
+Theory. A :class:`File` is a descriptor of a process: the same object serves actors, trio tasks (``await
+file.read(72)``) and plain synchronous code (``file.read_nowait(72)``). ``ioctl`` follows ``fcntl.ioctl``: an int
+argument is an address (or a number), a ``bytes`` argument is copied and the changed copy returned, a ``bytearray`` is
+changed in place. A buffer may also be ``(address, length)`` in the process's memory, where faults happen as they do in
+a kernel.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
 from vdpasim.sim import hosts
@@ -79,7 +80,7 @@ class File:
         self.process.task.files.remove(self.fd)
         self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close")))
 
-    async def __aenter__(self) -> File:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -1,17 +1,17 @@
 """Three ways to wait for a call: an actor in the kernel's own loop, a trio task, or not at all.
 
-Theory. The kernel's ready queue is the only scheduler. A source submits a call, runs the kernel to idle in its own stack,
-and parks only if its call is not done. An *actor* is an ``async def`` whose coroutine is a unit in that queue, so a
-scenario's order is the kernel's and nobody else's; it may await only what this package gives it. A *trio task* parks on
-trio; cancellation is a signal for the call: an interruptible wait is left with nothing consumed, a mutex is waited for. The
-checkpoint comes before the effect, so a cancelled call has not happened.
+Theory. The kernel's ready queue is the only scheduler. A source submits a call, runs the kernel to idle in its own
+stack, and parks only if its call is not done. An *actor* is an ``async def`` whose coroutine is a unit in that queue,
+so a scenario's order is the kernel's and nobody else's; it may await only what this package gives it. A *trio task*
+parks on trio; cancellation is a signal for the call: an interruptible wait is left with nothing consumed, a mutex is
+waited for. The checkpoint comes before the effect, so a cancelled call has not happened.
 
-Virtual time under trio follows trio's clock: a parked call whose kernel sleeps until a deadline lets trio sleep that long.
+Virtual time under trio follows trio's clock: a parked call whose kernel sleeps until a deadline lets trio sleep that
+long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from vdpasim.core.kernel import Call, Kernel, Point, Request, Sleep, Unit, WaitQ
 from vdpasim.sim.errors import Deadlock, Livelock, UsageError, WouldBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
     from vdpasim.core.rules import KernelError
 
 SETTLE = Point("settle")
@@ -72,7 +74,7 @@ async def _guarded(actor: Actor, main: Coroutine[Any, Any, Any]) -> Any:
     # an error in an actor is the scenario's, not the kernel's: keep it, do not let the step crash
     try:
         return await main
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - kept for who joins the actor
         actor.error = error
         return None
 
@@ -136,7 +138,7 @@ async def wait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
 
 
 async def _wait_trio(kernel: Kernel, submit: Callable[[], Call]) -> Call:
-    import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
+    import trio
 
     await trio.lowlevel.checkpoint()
     call = submit()
@@ -152,7 +154,7 @@ async def _wait_trio(kernel: Kernel, submit: Callable[[], Call]) -> Call:
 
 
 async def _park(kernel: Kernel, call: Call) -> None:
-    import trio  # noqa: PLC0415 - as above
+    import trio
 
     task = trio.lowlevel.current_task()
 

@@ -1,9 +1,9 @@
 """Simulated processes: memory, descriptors, fork, exec, exit.
 
-Theory. A :class:`Process` is a task of the simulated kernel with what a program does to itself: map memory, make memfds and
-eventfds, pass descriptors, become another program. Its memory calls are immediate (nothing waits for them); whatever can
-close a file is a call like any other, with a ``_nowait`` form. After :meth:`exec` the same Process has a new address space
-and is nobody's owner any more.
+Theory. A :class:`Process` is a task of the simulated kernel with what a program does to itself: map memory, make
+memfds and eventfds, pass descriptors, become another program. Its memory calls are immediate (nothing waits for them);
+whatever can close a file is a call like any other, with a ``_nowait`` form. After :meth:`exec` the same Process has a
+new address space and is nobody's owner any more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from vdpasim.core.fs.eventfd_file import EventFdFile
 from vdpasim.core.fs.file import DriverFile, FileOperations, NodeOpen, OpenFile
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.memory import Memory
-from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError
 from vdpasim.sim import hosts
@@ -29,6 +28,7 @@ from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
+    from vdpasim.core.mm.mm import AddressSpace
     from vdpasim.core.mm.rlimit import Rlimits
     from vdpasim.sim.simulator import Simulator
 
@@ -161,7 +161,7 @@ class Process:
 
     # -- memory
 
-    def mmap(  # noqa: PLR0913 - mmap(2) has that many
+    def mmap(
         self,
         length: int,
         memfd: File | None = None,

@@ -1,19 +1,16 @@
 """The simulator: one machine with a kernel, memory, a vDPA bus and processes.
 
-Theory. ``Simulator(kernel="6.12")`` is a machine that has just booted: /dev/vhost-net is there, vDPA devices are added as
-on a real one. Everything observable is ordered by the kernel's ready queue and sequence counter; names, numbers and
+Theory. ``Simulator(kernel="6.12")`` is a machine that has just booted: /dev/vhost-net is there, vDPA devices are added
+as on a real one. Everything observable is ordered by the kernel's ready queue and sequence counter; names, numbers and
 addresses come from counters; so one scenario gives one trace, byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vdpasim.core import profiles
-from vdpasim.core.events import Event
-from vdpasim.core.fs.file import CharDev
 from vdpasim.core.kernel import Kernel, Sleep, Unit
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.memory import PhysicalMemory
@@ -26,6 +23,12 @@ from vdpasim.sim.process import Process
 from vdpasim.sim.vdpa import Vdpa
 from vdpasim.uapi.abi import ABIS
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from vdpasim.core.events import Event
+    from vdpasim.core.fs.file import CharDev
 
 TEXT = 0x400000
 TEXT_SIZE = 0x2000

@@ -1,24 +1,28 @@
 """The bus as an administrator sees it: iproute2's ``vdpa`` grammar.
 
-Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes it,
-``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
-``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an extension.
+Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes
+it, ``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
+``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an
+extension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vdpasim.core.fs.file import CharDev
-from vdpasim.core.kernel import Kernel
-from vdpasim.core.ports import Pages
 from vdpasim.core.rules import KernelError
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
-from vdpasim.core.vhost.vdpa import VhostVdpaNode
 from vdpasim.devices import vdpa_miss
 from vdpasim.sim.errors import UsageError, kernel_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vdpasim.core.fs.file import CharDev
+    from vdpasim.core.kernel import Kernel
+    from vdpasim.core.ports import Pages
+    from vdpasim.core.vhost.vdpa import VhostVdpaNode
 
 
 class Device:

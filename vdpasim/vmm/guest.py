@@ -1,8 +1,8 @@
 """The driver side of a split virtqueue, in the memory of a simulated process.
 
-Theory. A :class:`Virtqueue` lays out descriptor table, avail and used ring in a mapped region, adds chains, and takes used
-elements back. Addresses handed to the device are ``iova(offset)``; the region may be mapped at any I/O address. Nothing here
-checks what the device does: a chain comes back when the device says so.
+Theory. A :class:`Virtqueue` lays out descriptor table, avail and used ring in a mapped region, adds chains, and takes
+used elements back. Addresses handed to the device are ``iova(offset)``; the region may be mapped at any I/O address.
+Nothing here checks what the device does: a chain comes back when the device says so.
 
 Not modelled: packed rings, event index.
 """
@@ -10,10 +10,12 @@ Not modelled: packed rings, event index.
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vdpasim.sim.process import Region
 from vdpasim.uapi.virtio_ring import VRING_DESC_F_NEXT, VRING_DESC_F_WRITE
+
+if TYPE_CHECKING:
+    from vdpasim.sim.process import Region
 
 DESC = Struct("<QIHH")
 USED = Struct("<II")
@@ -61,7 +63,9 @@ class Virtqueue:
         return self.base + offset
 
     def add(self, *buffers: Buffer) -> int:
-        """Put a chain into the table and the avail ring; its head. The driver must not use more than ``num`` at a time."""
+        """Put a chain into the table and the avail ring; its head. The driver must not use more than ``num`` at a
+        time.
+        """
         head = self._free % self.num
         for i, buffer in enumerate(buffers):
             slot = (self._free + i) % self.num

@@ -1,18 +1,17 @@
 """Typed handles of vhost files: one method per request, integers in, integers out.
 
-Theory. A handle owns no state but the ABI its program was compiled for: a 32-bit VMM on a 64-bit kernel is a handle with
-``abi=I386``, and what the kernel makes of its bytes is the kernel's affair. Methods are named for the request without its
-prefix. ``iotlb`` sends one message; ``read_miss`` decodes what read() gives.
+Theory. A handle owns no state but the ABI its program was compiled for: a 32-bit VMM on a 64-bit kernel is a handle
+with ``abi=I386``, and what the kernel makes of its bytes is the kernel's affair. Methods are named for the request
+without its prefix. ``iotlb`` sends one message; ``read_miss`` decodes what read() gives.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vdpasim.core.vhost.vhost_msg import codec
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.abi import X86_64, Abi
-from vdpasim.uapi.ioctl import Ioctl
 from vdpasim.uapi.layout import Struct, layout
 from vdpasim.uapi.vhost_types import (
     VHOST_IOTLB_BATCH_BEGIN,
@@ -28,7 +27,10 @@ from vdpasim.uapi.vhost_types import (
     vhost_vring_file,
     vhost_vring_state,
 )
-from vdpasim.vmm.transport import Transport
+
+if TYPE_CHECKING:
+    from vdpasim.uapi.ioctl import Ioctl
+    from vdpasim.vmm.transport import Transport
 
 
 class Message(NamedTuple):
@@ -150,7 +152,9 @@ class Vhost:
         state = await self.put_struct(uapi.VHOST_GET_VRING_BASE, vhost_vring_state, index=index)
         return int(state.num)
 
-    async def set_vring_addr(self, index: int, desc: int, avail: int, used: int, *, flags: int = 0, log: int = 0) -> None:
+    async def set_vring_addr(
+        self, index: int, desc: int, avail: int, used: int, *, flags: int = 0, log: int = 0
+    ) -> None:
         """SET_VRING_ADDR."""
         await self.put_struct(
             uapi.VHOST_SET_VRING_ADDR,
@@ -177,7 +181,9 @@ class Vhost:
 
     # -- messages
 
-    async def iotlb(self, kind: int, *, iova: int = 0, size: int = 0, uaddr: int = 0, perm: int = 0, asid: int = 0) -> int:
+    async def iotlb(
+        self, kind: int, *, iova: int = 0, size: int = 0, uaddr: int = 0, perm: int = 0, asid: int = 0
+    ) -> int:
         """Write one IOTLB message; what write() returned."""
         message = Message(self.version, asid, iova, size, uaddr, perm, kind)
         return await self.file.write(encode_message(self.abi, message))

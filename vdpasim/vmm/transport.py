@@ -1,8 +1,8 @@
 """What a client handle needs of a file: four calls, over the simulator or over a real descriptor.
 
-Theory. A handle encodes, calls, decodes; it does not know what it talks to. The simulator's ``File`` has the four calls
-already; :class:`FdTransport` gives them to a real descriptor. All are ``async``; over a real descriptor they never suspend,
-so synchronous code may drive a handle by :func:`run_sync`.
+Theory. A handle encodes, calls, decodes; it does not know what it talks to. The simulator's ``File`` has the four
+calls already; :class:`FdTransport` gives them to a real descriptor. All are ``async``; over a real descriptor they
+never suspend, so synchronous code may drive a handle by :func:`run_sync`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import fcntl
 import mmap as _mmap
 import os
-from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 T = TypeVar("T")
 
@@ -48,9 +50,9 @@ class FdTransport:
         if isinstance(arg, bytes):
             # a copy of any size: fcntl.ioctl limits immutable arguments to 1024 bytes
             buffer = bytearray(arg)
-            fcntl.ioctl(self.fd, request, buffer, True)
+            fcntl.ioctl(self.fd, request, buffer, True)  # noqa: TID251 - the real descriptor of a client
             return bytes(buffer)
-        return fcntl.ioctl(self.fd, request, arg or 0)
+        return fcntl.ioctl(self.fd, request, arg or 0)  # noqa: TID251 - as above
 
     async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
         return _mmap.mmap(self.fd, length, flags, prot, offset=offset)

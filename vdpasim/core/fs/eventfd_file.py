@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from vdpasim.core.fs.eventfd import EventFdCtx
+from typing import TYPE_CHECKING
+
 from vdpasim.core.fs.file import DriverFile
 from vdpasim.core.kernel import Call, Sleep, Steps, WaitQueue, Woken
-from vdpasim.core.rules import KernelError, Rule, fail, register
+from vdpasim.core.rules import KernelError, fail
+from vdpasim.core.rules import eventfd as _rows
 from vdpasim.core.uaccess import UserBuffer, copy_from_user, copy_to_user
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import POLLIN, POLLOUT
 
-register([Rule("eventfd.short", "eventfd.c:eventfd_read()", E.EINVAL, "fewer than the 8 bytes of a counter")])
+if TYPE_CHECKING:
+    from vdpasim.core.fs.eventfd import EventFdCtx
 
 
 class EventFdFile(DriverFile):

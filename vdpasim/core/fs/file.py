@@ -1,10 +1,11 @@
-"""Open files and the system-call layer above drivers (mirrors fs/read_write.c, fs/ioctl.c, fs/select.c, fs/file_table.c).
+"""Open files and the system-call layer above drivers (mirrors fs/read_write.c, fs/ioctl.c, fs/select.c,
+fs/file_table.c).
 
 Theory. An :class:`OpenFile` is a ``struct file``: access mode, flags, a reference count, and the driver's
 :class:`FileOperations`. Descriptors in process tables share it (dup, fork, SCM_RIGHTS); the last reference runs the
-driver's ``release``. The layer decides what every driver inherits: EBADF for the wrong mode, EFAULT for a buffer outside
-the user half before the driver runs, ENOTTY for a driver's "no such ioctl", the generic ioctls, and the answers of a
-driver that has no read, poll or mmap.
+driver's ``release``. The layer decides what every driver inherits: EBADF for the wrong mode, EFAULT for a buffer
+outside the user half before the driver runs, ENOTTY for a driver's "no such ioctl", the generic ioctls, and the
+answers of a driver that has no read, poll or mmap.
 
 Not modelled: file positions (no driver here has one), locks, fasync, splice.
 """
@@ -17,7 +18,8 @@ import attrs
 
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
-from vdpasim.core.rules import KernelError, Rule, fail, register
+from vdpasim.core.rules import KernelError, fail
+from vdpasim.core.rules import fs as _rows
 from vdpasim.core.uaccess import MmBuffer, UserBuffer, copy_from_user
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import (
@@ -39,20 +41,6 @@ MAX_RW_COUNT = 0x7FFF_F000
 """Longer reads and writes are cut to this."""
 
 FIOCLEX, FIONCLEX, FIONBIO = 0x5451, 0x5450, 0x5421
-
-register(
-    [
-        Rule("vfs.bad-mode", "read_write.c:vfs_read()", E.EBADF, "the file was not opened for this direction"),
-        Rule("vfs.closed", "file.c:fdget()", E.EBADF, "the descriptor is not open"),
-        Rule("vfs.no-read", "read_write.c:vfs_read()", E.EINVAL, "the driver has no read operation"),
-        Rule("vfs.no-write", "read_write.c:vfs_write()", E.EINVAL, "the driver has no write operation"),
-        Rule("vfs.no-ioctl", "ioctl.c:vfs_ioctl()", E.ENOTTY, "the file has no such ioctl"),
-        Rule("vfs.no-mmap", "mmap.c:do_mmap()", E.ENODEV, "the driver has no mmap operation"),
-        Rule("vfs.no-epoll", "eventpoll.c:do_epoll_ctl()", E.EPERM, "epoll_ctl on a file without a poll operation"),
-        Rule("vfs.signal", "signal.c:do_signal()", E.EINTR, "a signal ended the wait", "restarting is the caller's"),
-        Rule("vfs.no-device", "namei.c:do_open()", E.ENOENT, "no such device node"),
-    ]
-)
 
 
 class FileOperations(Protocol):

@@ -1,10 +1,10 @@
 """Tasks and descriptor tables: fork, exec, exit (mirrors kernel/fork.c, fs/exec.c, kernel/exit.c, fs/file.c).
 
 Theory. A :class:`Task` is what calls the kernel: a name, a number, an address space, a descriptor table and limits.
-Threads are tasks that share the first two objects. A driver knows its owner by the *address space*, so exec (new address
-space, same descriptors but those marked close-on-exec) and fork (copy of both) change who is the owner without any call
-to the driver. At exec and exit the address space goes first and the descriptors after it, as in the kernel: a release
-that runs then finds its owner's memory gone.
+Threads are tasks that share the first two objects. A driver knows its owner by the *address space*, so exec (new
+address space, same descriptors but those marked close-on-exec) and fork (copy of both) change who is the owner without
+any call to the driver. At exec and exit the address space goes first and the descriptors after it, as in the kernel: a
+release that runs then finds its owner's memory gone.
 
 Not modelled: signals other than an interrupted wait, process groups, credentials beyond capabilities.
 """
@@ -16,22 +16,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.fs.eventfd_file import EventFdFile
-from vdpasim.core.rules import Rule, fail, register
-from vdpasim.uapi import errno as E
+from vdpasim.core.rules import fail
+from vdpasim.core.rules import process as _rows
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.eventfd import EventFdCtx
-    from vdpasim.core.fs.file import OpenFile
-    from vdpasim.core.kernel import Call, Kernel, Steps
     from vdpasim.core.mm.mm import AddressSpace
     from vdpasim.core.mm.rlimit import Rlimits
 
-register(
-    [
-        Rule("eventfd.bad-fd", "eventfd.c:eventfd_fget()", E.EBADF, "the descriptor is not open"),
-        Rule("eventfd.not-eventfd", "eventfd.c:eventfd_ctx_fileget()", E.EINVAL, "the descriptor is no eventfd"),
-    ]
-)
+    from vdpasim.core.fs.file import OpenFile
+    from vdpasim.core.kernel import Call, Kernel, Steps
 
 
 @attrs.define(eq=False)

@@ -1,19 +1,23 @@
 """Taps and sockets as vhost-net sees them (mirrors drivers/net/tun.c and the socket layer as far as SET_BACKEND looks).
 
-Theory. vhost-net takes two kinds of backend: a raw packet socket and a tun/tap file that is attached to an interface. An
-open but unattached tun file is a socket too; only polling it fails. Anything else is ENOTSOCK. The other end of a tap is a
-port, given by whoever made it.
+Theory. vhost-net takes two kinds of backend: a raw packet socket and a tun/tap file that is attached to an interface.
+An open but unattached tun file is a socket too; only polling it fails. Anything else is ENOTSOCK. The other end of a
+tap is a port, given by whoever made it.
 
 Not modelled: TUNSETIFF as an ioctl (taps are made attached), traffic; frames belong to the ring walk of vhost-net.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from vdpasim.core.fs.file import DriverFile
 from vdpasim.core.kernel import WaitQueue
-from vdpasim.core.ports import Tap
+
+if TYPE_CHECKING:
+    from vdpasim.core.ports import Tap
 
 
 @attrs.define(eq=False)

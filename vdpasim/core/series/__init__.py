@@ -1,18 +1,19 @@
 """Patch series: changes to the drivers that are chosen by a switch (the live-update series).
 
-Theory. A series is one file: the backend feature bits it makes known, and the rows it adds to or replaces in the tables of
-an open vhost-vdpa file (ioctls by number, messages by type). The drivers know only this module. ``active`` gives the
-series whose switch is on, in the order they were registered.
+Theory. A series is one file: the backend feature bits it makes known, and the rows it adds to or replaces in the
+tables of an open vhost-vdpa file (ioctls by number, messages by type). The drivers know only this module. ``active``
+gives the series whose switch is on, in the order they were registered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vdpasim.core.switches import Switches
     from vdpasim.core.vhost.vdpa import VhostVdpa
 
@@ -42,7 +43,7 @@ def register(one: Series) -> None:
 
 def active(switches: Switches) -> list[Series]:
     """The series that are switched on."""
-    from vdpasim.core.series import live_update  # noqa: F401, PLC0415 - registers itself; imports the drivers
+    from vdpasim.core.series import live_update
 
     return [one for name, one in SERIES.items() if name in switches]
 

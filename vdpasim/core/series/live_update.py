@@ -2,10 +2,10 @@
 
 Theory. A running device is handed to a new process whose addresses differ. NEW_OWNER (ioctl 0x27) makes the caller's
 address space the device's; in PA mode the count of pinned pages moves along. REMAP (message type 7) stores a new user
-address in one entry of the table. Both series have a defect that no reviewer noticed and the traces prove: outside a batch
-REMAP hands the device the table *before* the new address is stored, so the last region remapped stays stale until the next
-push. v2 differs from v1 on a device without set_map (v1 calls a null operation there) and by dropping vdpa_sim's
-advertisement of bits 9 and 10.
+address in one entry of the table. Both series have a defect that no reviewer noticed and the traces prove: outside a
+batch REMAP hands the device the table *before* the new address is stored, so the last region remapped stays stale
+until the next push. v2 differs from v1 on a device without set_map (v1 calls a null operation there) and by dropping
+vdpa_sim's advertisement of bits 9 and 10.
 
 Two deviations from v1 as posted: the reference to the old address space is held as in v2, and the null call is refused
 and reported instead of performed.

@@ -1,9 +1,9 @@
 """The vDPA bus: devices, their operations, and management (mirrors drivers/vdpa/vdpa.c and include/linux/vdpa.h).
 
-Theory. A vDPA device is a table of operations, some of which a driver may lack; the bus asks ``supports(name)`` and never
-tries. Two ways to map exist: whole maps (``set_map``) or single ones (``dma_map``/``dma_unmap``). ``use_va`` says that
-entries carry user addresses of the bound address space. A *management device* makes devices on request, in iproute2's
-grammar: ``vdpa dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01``.
+Theory. A vDPA device is a table of operations, some of which a driver may lack; the bus asks ``supports(name)`` and
+never tries. Two ways to map exist: whole maps (``set_map``) or single ones (``dma_map``/``dma_unmap``). ``use_va``
+says that entries carry user addresses of the bound address space. A *management device* makes devices on request, in
+iproute2's grammar: ``vdpa dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01``.
 
 Not modelled: devices with a platform IOMMU (neither set_map nor dma_map), notification areas, netlink itself.
 """
@@ -16,28 +16,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.core.kernel import Kernel
-from vdpasim.core.rules import KernelError, Rule, fail, register
+from vdpasim.core.rules import KernelError, fail
+from vdpasim.core.rules import vdpa_bus as _rows
 from vdpasim.core.vhost.vdpa import VhostVdpaNode
-from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.file import CharDev
+    from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Mm, Pages
     from vdpasim.core.vhost.iotlb import Iotlb
 
 U64_MAX = (1 << 64) - 1
-
-register(
-    [
-        Rule("vdpa.dev.exists", "vdpa.c:vdpa_nl_cmd_dev_add_set_doit()", E.EEXIST, "a device of that name exists"),
-        Rule("vdpa.dev.absent", "vdpa.c:vdpa_nl_cmd_dev_del_set_doit()", E.ENODEV, "no device of that name"),
-        Rule("vdpa.dev.mgmtdev", "vdpa.c:vdpa_nl_cmd_dev_add_set_doit()", E.ENODEV, "no such management device"),
-        Rule("vdpa.dev.attr", "vdpa.c:vdpa_nl_cmd_dev_add_set_doit()", E.EOPNOTSUPP, "an attribute the management device does not take"),
-        Rule("vdpa.dev.value", "vdpa.c:vdpa_nl_cmd_dev_add_set_doit()", E.EINVAL, "an attribute's value is malformed"),
-        Rule("vdpa.dev.open", "vdpa.c:vhost_vdpa_remove()", E.EBUSY, "the device is open: removal waits for its release"),
-    ]
-)
 
 
 @attrs.define(eq=False)

@@ -1,12 +1,13 @@
 """The simulator framework both devices stand on (mirrors drivers/vdpa/vdpa_sim/vdpa_sim.c).
 
-Theory. One worker per device; a kick of any ready queue makes it serve all. ``running`` follows DRIVER_OK at every status
-write, SUSPEND clears it, and a kick that arrives then is remembered in one flag that RESUME replays; nothing else clears the
-flag, not even close. Each address space has a map of its own. Since 6.7 it starts as *passthrough*, the identity over all
-64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it back.
+Theory. One worker per device; a kick of any ready queue makes it serve all. ``running`` follows DRIVER_OK at every
+status write, SUSPEND clears it, and a kick that arrives then is remembered in one flag that RESUME replays; nothing
+else clears the flag, not even close. Each address space has a map of its own. Since 6.7 it starts as *passthrough*,
+the identity over all 64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it
+back.
 
-In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at all.
-Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at
+all. Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
@@ -15,19 +16,18 @@ Not modelled: the shared work queue of 6.1 (each device has its worker there too
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Steps, Work, Worker
-from vdpasim.core.rules import Rule, fail, hit, register
+from vdpasim.core.rules import fail, hit
+from vdpasim.core.rules import vdpa_sim as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.vringh import DeviceMap, Vringh
-from vdpasim.uapi import errno as E
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
     VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
@@ -37,28 +37,13 @@ from vdpasim.uapi.vhost_types import (
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vdpasim.core.ports import Extent, Mm, Pages
     from vdpasim.core.vhost.iotlb import IotlbMap
 
 U64_MAX = (1 << 64) - 1
 QUEUE_MAX = 256
-
-register(
-    [
-        Rule("sim.features.platform", "vdpa_sim.c:vdpasim_set_driver_features()", E.EINVAL, "VIRTIO_F_ACCESS_PLATFORM is not among the features"),
-        Rule("sim.dev.features", "vdpa_sim.c:vdpasim_create()", E.EINVAL, "the features asked for are not a subset of the device's"),
-        Rule("sim.kick.remembered", "vdpa_sim.c:vdpasim_kick_vq()", 0, "a kick while suspended is remembered, as one flag", switches=("pending-kick",)),
-        Rule("sim.kick.ignored", "vdpa_sim.c:vdpasim_kick_vq()", 0, "a kick of a queue that is not enabled is lost"),
-        Rule("sim.worker.dead-mm", "vdpa_sim.c:vdpasim_work_fn()", 0, "the bound address space has died: the worker does nothing, and nobody is told",
-             switches=("va-mode",)),
-        Rule("sim.worker.not-running", "vdpa_sim.c:vdpasim_work_fn()", 0, "the worker ran without DRIVER_OK or while suspended and did nothing"),
-        Rule("sim.enable.no-size", "vdpa_sim.c:vdpasim_queue_ready()", 0, "a queue whose size was never set is enabled with the reset ring at address 0"),
-        Rule("sim.map.passthrough-left", "vdpa_sim.c:vdpasim_set_map()", 0, "the first map pushed, even an empty one, ends passthrough",
-             switches=("passthrough",)),
-        Rule("sim.map.passthrough-restored", "vdpa_sim.c:vdpasim_do_reset()", 0, "a map-cleaning reset brings passthrough back",
-             "the vhost-vdpa table stays: the same range cannot be UPDATEd, any other push restores it", switches=("passthrough",)),
-    ]
-)
 
 
 class Behaviour(Protocol):
@@ -360,7 +345,7 @@ class VdpaSim(VdpaDevice):
         return report
 
 
-def create(  # noqa: PLR0913
+def create(
     bus: VdpaBus, name: str, attributes: Attributes, attr: SimAttr, behaviour: Behaviour, config: bytes = b""
 ) -> VdpaSim:
     """A device of a kind, with the options and attributes given (``vdpasim_create``); config space is zero-extended.

@@ -1,12 +1,13 @@
 """The simulated block device: a 128 MiB ramdisk (mirrors drivers/vdpa/vdpa_sim/vdpa_sim_blk.c).
 
-Theory. One queue. A request is a 16-byte header {type, ioprio, sector}, data, and a status byte that is *the last writable
-byte*. Requests too malformed to have a header or a status complete with length 0, without status and **without interrupt**,
-and stop the pass. Everything else gets a status and a used length of bytes written plus one. After five requests the worker
-re-schedules itself. The config space is rebuilt at every read, so SET_CONFIG has no lasting effect.
+Theory. One queue. A request is a 16-byte header {type, ioprio, sector}, data, and a status byte that is *the last
+writable byte*. Requests too malformed to have a header or a status complete with length 0, without status and
+**without interrupt**, and stop the pass. Everything else gets a status and a used length of bytes written plus one.
+After five requests the worker re-schedules itself. The config space is rebuilt at every read, so SET_CONFIG has no
+lasting effect.
 
-Range checks count whole sectors while the copy moves every byte; at the very end of the disk a kernel would run over by up
-to 511 bytes. That is reported (``kernel.oops``) and answered IOERR, never performed.
+Range checks count whole sectors while the copy moves every byte; at the very end of the disk a kernel would run over
+by up to 511 bytes. That is reported (``kernel.oops``) and answered IOERR, never performed.
 
 Not modelled: the shared buffer of the ``shared_backend`` option.
 """
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.kernel import Point, Steps
-from vdpasim.core.rules import KernelError, Rule, hit, register
+from vdpasim.core.rules import KernelError, hit
+from vdpasim.core.rules import vdpa_sim_blk as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
-from vdpasim.core.vhost.vringh import Iov
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ACCESS_PLATFORM,
@@ -32,6 +33,7 @@ from vdpasim.uapi.virtio_config import (
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
+    from vdpasim.core.vhost.vringh import Iov
 
 CAPACITY = 0x40000
 """Sectors."""
@@ -74,27 +76,6 @@ CONFIG: tuple[tuple[int, int, int], ...] = (
     (52, 4, 1),
 )
 """(offset, size, value) of the config fields that are not zero."""
-
-_REQ = "vdpa_sim_blk.c:vdpasim_blk_handle_req()"
-_RANGE = "vdpa_sim_blk.c:vdpasim_blk_check_range()"
-
-register(
-    [
-        Rule("sim.blk.malformed", _REQ, 0, "no header, no status byte or a short header: completed with length 0, no status, no interrupt; the pass stops"),
-        Rule("sim.blk.broken-chain", "vdpa_sim_blk.c:vdpasim_blk_work()", 0, "a broken chain stops the pass; it has been consumed and never completes"),
-        Rule("sim.blk.sector", _REQ, 0, "a request other than IN and OUT with a sector: IOERR"),
-        Rule("sim.blk.range", _RANGE, 0, "start or length beyond the capacity, or more than 131072 sectors: IOERR"),
-        Rule("sim.blk.range-wrapped", _RANGE, 0, "a start beyond the capacity passed the range check by unsigned wrap", switches=("-F10",)),
-        Rule("sim.blk.overrun", _REQ, 0, "a length that is no multiple of 512 reaches beyond the last sector: memory behind the disk in a real kernel"),
-        Rule("sim.blk.unknown-type", _REQ, 0, "an unknown request type is IOERR, not UNSUPP"),
-        Rule("sim.blk.get-id-status", _REQ, 0, "GET_ID with fewer than 21 writable bytes writes over the status byte: no status, no interrupt, the pass stops"),
-        Rule("sim.blk.payload", _REQ, 0, "DISCARD or WRITE_ZEROES payload is not exactly one range of 16 bytes: IOERR"),
-        Rule("sim.blk.flags", _REQ, 0, "DISCARD or WRITE_ZEROES with unknown flags: UNSUPP"),
-        Rule("sim.blk.no-status", _REQ, 0, "the status byte could not be written: completed with length 0, no interrupt, the pass stops"),
-        Rule("sim.blk.copy", _REQ, 0, "the data copy failed: IOERR"),
-        Rule("sim.blk.budget", "vdpa_sim_blk.c:vdpasim_blk_work()", 0, "more than 4 requests in a pass: the worker re-schedules itself"),
-    ]
-)
 
 
 def attr(kernel: Kernel) -> SimAttr:

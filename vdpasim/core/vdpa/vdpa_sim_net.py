@@ -1,8 +1,8 @@
 """The simulated network device: a loopback with a MAC filter (mirrors drivers/vdpa/vdpa_sim/vdpa_sim_net.c).
 
-Theory. Queues 0 RX, 1 TX, 2 control; the control queue is in a group of its own. A pass serves the control queue first,
-then takes TX chains one by one, filters each by its destination address and copies header and frame as they are into the
-next RX chain. Its habits, none of which is the virtio contract:
+Theory. Queues 0 RX, 1 TX, 2 control; the control queue is in a group of its own. A pass serves the control queue
+first, then takes TX chains one by one, filters each by its destination address and copies header and frame as they are
+into the next RX chain. Its habits, none of which is the virtio contract:
 
 * the filter compares with ``strncmp``, so it stops at a zero byte both share: the default address 00:… matches every
   destination that begins with 00;
@@ -11,7 +11,8 @@ next RX chain. Its habits, none of which is the virtio contract:
 * the control ack carries over inside a pass: an unknown class right after a success is acked OK; a short MAC payload is
   acked ERR with the bytes that were there already stored.
 
-The config space is one buffer: SET_CONFIG writes it and so changes the filter at once; GET_CONFIG writes LINK_UP into it.
+The config space is one buffer: SET_CONFIG writes it and so changes the filter at once; GET_CONFIG writes LINK_UP into
+it.
 
 Not modelled: reading stale kernel memory after a failed TX gather (F11 off): the fixed behaviour is kept.
 """
@@ -23,10 +24,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.kernel import Point, Steps
-from vdpasim.core.rules import KernelError, Rule, hit, register
+from vdpasim.core.rules import KernelError, hit
+from vdpasim.core.rules import vdpa_sim_net as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
-from vdpasim.core.vhost.vringh import Iov, IotlbMiss
+from vdpasim.core.vhost.vringh import IotlbMiss, Iov
 from vdpasim.uapi import virtio_net as net
 from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ACCESS_PLATFORM,
@@ -55,20 +57,6 @@ _FEATURES = (
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_F_VERSION_1,
     VIRTIO_F_ACCESS_PLATFORM,
-)
-
-register(
-    [
-        Rule("sim.net.filter", "vdpa_sim_net.c:receive_filter()", 0, "a frame for another address is dropped: its TX chain completes with length 0"),
-        Rule("sim.net.overrun", "vdpa_sim_net.c:vdpasim_net_work()", 0, "no RX chain: the frame is lost and the pass stops"),
-        Rule("sim.net.rx-failed", "vdpa_sim_net.c:vdpasim_net_work()", 0, "the RX copy failed: the pass stops and neither chain completes"),
-        Rule("sim.net.tx-failed", "vdpa_sim_net.c:vdpasim_net_work()", 0, "the TX gather failed or was empty: completed with length 0, nothing looped back"),
-        Rule("sim.net.tx-broken", "vdpa_sim_net.c:vdpasim_net_work()", 0, "a broken TX chain stops the pass"),
-        Rule("sim.net.budget", "vdpa_sim_net.c:vdpasim_net_work()", 0, "more than 4 frames in a pass: the worker re-schedules itself"),
-        Rule("sim.net.ctrl-short", "vdpa_sim_net.c:vdpasim_handle_cvq()", 0, "a control header below 2 bytes: consumed, never completed, control processing stops"),
-        Rule("sim.net.ctrl-carry", "vdpa_sim_net.c:vdpasim_handle_cvq()", 0, "an unknown class is acked with the ack of the command before it"),
-        Rule("sim.net.ctrl-partial", "vdpa_sim_net.c:vdpasim_handle_ctrl_mac()", 0, "a short MAC payload is stored as far as it goes and acked ERR"),
-    ]
 )
 
 
@@ -142,7 +130,9 @@ class VdpasimNet:
             tx.vring.abandon()
             raise
 
-    def _deliver(self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue, head: int, frame: bytes) -> bool | None:
+    def _deliver(
+        self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue, head: int, frame: bytes
+    ) -> bool | None:
         try:
             target = rx.vring.getdesc(readable=False)
         except KernelError:

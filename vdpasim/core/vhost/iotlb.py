@@ -34,7 +34,7 @@ import attrs
 
 from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import fail, hit
-from vdpasim.core.rules import iotlb as _rows  # noqa: F401 - registers them
+from vdpasim.core.rules import iotlb as _rows
 from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, OverlapIndex
 
 if TYPE_CHECKING:

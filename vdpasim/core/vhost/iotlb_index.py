@@ -19,13 +19,14 @@ The subclass reaches into sortedcontainers (``_lists``, ``_keys``, ``_maxes``, `
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sortedcontainers import SortedKeyList
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vdpasim.core.vhost.iotlb import IotlbMap
 
 LOAD = 256
@@ -63,7 +64,7 @@ class ExclusiveIndex(SortedKeyList):  # type: ignore[type-arg]
     _index: list[int]
     _len: int
 
-    def __new__(cls) -> ExclusiveIndex:
+    def __new__(cls) -> Self:
         """Bypass SortedList's dispatch on the key argument."""
         return object.__new__(cls)
 

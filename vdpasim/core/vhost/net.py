@@ -1,12 +1,12 @@
 """/dev/vhost-net: ioctls, backends and the device IOTLB (mirrors drivers/vhost/net.c).
 
-Theory. Each open is a device of its own with two queues, 0 RX and 1 TX. Features and backend features need no owner; the
-backend and everything generic does. SET_FEATURES with ACCESS_PLATFORM turns the device IOTLB on (a new, empty one each
-time); then ring addresses are I/O addresses, misses are read from the file and answered by UPDATE. IOTLB messages have no
-owner check at all.
+Theory. Each open is a device of its own with two queues, 0 RX and 1 TX. Features and backend features need no owner;
+the backend and everything generic does. SET_FEATURES with ACCESS_PLATFORM turns the device IOTLB on (a new, empty one
+each time); then ring addresses are I/O addresses, misses are read from the file and answered by UPDATE. IOTLB messages
+have no owner check at all.
 
-A backend can be set only when SET_MEM_TABLE was done, even to remove one. Activating writes the used ring's flags and reads
-its index, through the IOTLB.
+A backend can be set only when SET_MEM_TABLE was done, even to remove one. Activating writes the used ring's flags and
+reads its index, through the IOTLB.
 
 Not modelled here yet: the TX and RX ring walk. A kick of a queue with a backend, and activation, say ``UNMODELLED``.
 """
@@ -22,7 +22,7 @@ from vdpasim.core.fs.file import unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.rules import net as _rows  # noqa: F401 - registers them
+from vdpasim.core.rules import net as _rows
 from vdpasim.core.uaccess import UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
 from vdpasim.core.vhost.vhost_msg import (

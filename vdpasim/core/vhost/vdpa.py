@@ -24,7 +24,7 @@ from vdpasim.core.fs.file import DEFAULT_POLLMASK
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.rules import vdpa as _rows  # noqa: F401 - registers them
+from vdpasim.core.rules import vdpa as _rows
 from vdpasim.core.uaccess import (
     UserBuffer,
     copy_from_user,
@@ -193,7 +193,7 @@ class VhostVdpa(VhostDev):
             for vq in self.vqs:
                 self.stop_poll(vq)
             self.device.unbind_mm()
-            self._drop_config_ctx()
+            self.drop_config_ctx()
             self.spaces.remove_all(self.mm)
             self.cleanup()
             self.node.opened = None
@@ -247,7 +247,8 @@ class VhostVdpa(VhostDev):
         """Whether a backend feature is acked; all queues hold the same."""
         return bool(self.vqs) and self.vqs[0].backend_has_feature(bit)
 
-    def _drop_config_ctx(self) -> None:
+    def drop_config_ctx(self) -> None:
+        """Forget the config eventfd."""
         if self.config_ctx is not None:
             self.config_ctx.put()
             self.config_ctx = None
@@ -422,9 +423,9 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     except KernelError:
         if not v.kernel.on("F5"):
             hit("vdpa.config-call.lost")
-            v._drop_config_ctx()
+            v.drop_config_ctx()
         raise
-    v._drop_config_ctx()
+    v.drop_config_ctx()
     v.config_ctx = ctx
     v.device.set_config_cb(v.config_changed)
 

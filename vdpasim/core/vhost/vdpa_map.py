@@ -7,9 +7,9 @@ exclusive: any overlap is EEXIST. How it is mapped depends on the device, not on
   address* and a reference to the file, anything else is skipped without a word. Holes are not noticed.
 * PA mode: whole pages are pinned and accounted, one entry per physically contiguous run.
 
-Then the device gets its copy: incremental devices one ``dma_map`` per entry, whole-map devices the complete table, at once
-or, inside a batch, at BATCH_END. The table and the device's copy therefore differ inside a batch, after a failed push and
-after a reset.
+Then the device gets its copy: incremental devices one ``dma_map`` per entry, whole-map devices the complete table, at
+once or, inside a batch, at BATCH_END. The table and the device's copy therefore differ inside a batch, after a failed
+push and after a reset.
 
 Not modelled: the platform IOMMU (a device with neither set_map nor dma_map).
 """
@@ -165,7 +165,7 @@ class AddressSpaces:
             npages -= want
         return list(pending)
 
-    def map(  # noqa: PLR0917 - the kernel's own argument list
+    def map(
         self, mm: Mm, table: Iotlb, asid: int, iova: int, size: int, addr: int, perm: int, opaque: MapFile | None
     ) -> None:
         """Add one entry and tell the device (``vhost_vdpa_map``); a refusal takes the entry out again."""
@@ -244,7 +244,9 @@ class AddressSpaces:
             self.kernel.emit(kind, self.name, asid, *fields)
 
     def remove_all(self, mm: Mm | None) -> None:
-        """Empty and drop every address space, then let the device restore its default map (``vhost_vdpa_remove_as``)."""
+        """Empty and drop every address space, then let the device restore its default map
+        (``vhost_vdpa_remove_as``).
+        """
         for asid, table in sorted(self.tables.items()):
             self.iotlb_unmap(mm, table, asid, 0, U64_MAX)
             if self.device.supports("reset_map"):

@@ -1,9 +1,9 @@
 """Ring and group ioctls of vhost-vdpa (mirrors vhost_vdpa_vring_ioctl() of drivers/vhost/vdpa.c).
 
 Theory. The queue index is read and bounded first, also for group requests, whose first word is a group number: a group
-that is no queue number either is ENOBUFS. Some requests vhost-vdpa answers itself; for the others the generic handler of
-``vhost_vring.py`` runs first and the device is told after it. Because of that order a refusal that only the device layer
-knows (a running device's addresses) comes when the generic copy has been overwritten already.
+that is no queue number either is ENOBUFS. Some requests vhost-vdpa answers itself; for the others the generic handler
+of ``vhost_vring.py`` runs first and the device is told after it. Because of that order a refusal that only the device
+layer knows (a running device's addresses) comes when the generic copy has been overwritten already.
 """
 
 from __future__ import annotations

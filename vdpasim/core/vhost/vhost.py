@@ -1,10 +1,10 @@
 """The generic vhost device: queues, owner, reset (mirrors drivers/vhost/vhost.c and vhost.h).
 
-Theory. Every vhost device is a :class:`VhostDev`: a mutex, an array of :class:`VhostVirtqueue`, an *owner* and two message
-lists. The owner is an address space, not a process: whoever did SET_OWNER lent its memory, threads share it, a forked
-child or an exec'd image is somebody else. Acked features and backend features are stored per queue with one value.
-The tables of ring ioctls are in ``vhost_vring.py``, of messages in ``vhost_msg.py``; what differs between vhost-net and
-vhost-vdpa is in ``net.py`` and ``vdpa.py``.
+Theory. Every vhost device is a :class:`VhostDev`: a mutex, an array of :class:`VhostVirtqueue`, an *owner* and two
+message lists. The owner is an address space, not a process: whoever did SET_OWNER lent its memory, threads share it, a
+forked child or an exec'd image is somebody else. Acked features and backend features are stored per queue with one
+value. The tables of ring ioctls are in ``vhost_vring.py``, of messages in ``vhost_msg.py``; what differs between
+vhost-net and vhost-vdpa is in ``net.py`` and ``vdpa.py``.
 
 Not modelled: vhost-scsi and vhost-vsock, cross-endian rings (VHOST_CROSS_ENDIAN_LEGACY is off, as in distributions).
 """
@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.events import Kind
-from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
 from vdpasim.core.rules import fail
 from vdpasim.core.vhost.iotlb import Iotlb
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Call, Steps
+    from vdpasim.core.kernel import Call, Kernel, Mutex, Steps, WaitQueue
     from vdpasim.core.ports import EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vhost_msg import IotlbMsg, Miss
@@ -138,7 +137,9 @@ class VhostDev(abc.ABC):
         self.mm = mm
 
     def new_iotlb(self) -> Iotlb:
-        """An empty table for device IOTLB or guest memory (``iotlb_alloc``): the oldest entry gives way at the limit."""
+        """An empty table for device IOTLB or guest memory (``iotlb_alloc``): the oldest entry gives way at the
+        limit.
+        """
         return Iotlb(IOTLB_LIMIT, retire=True, enforce_limit=self.kernel.on("F1"))
 
     @property

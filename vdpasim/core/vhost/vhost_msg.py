@@ -1,14 +1,15 @@
-"""IOTLB messages: write(), read(), poll() and the life of a miss (mirrors vhost_chr_write_iter() and neighbours of vhost.c).
+"""IOTLB messages: write(), read(), poll() and the life of a miss (mirrors vhost_chr_write_iter() and neighbours of
+vhost.c).
 
-Theory, write. Four bytes of type word decide how many bytes are skipped before the message: the hole of v1 (4 bytes where
-u64 is 8-aligned, none on i386) or the asid word of v2. Then 32 (28) bytes of message are taken, and nothing else of the
-72 is ever looked at: 40 bytes are enough, and the return value is a constant, the size of the whole structure. All copies
-are of the short kind, so a bad pointer is a short message, EINVAL. Whatever the handler says is turned into EFAULT; the
-call keeps both errnos.
+Theory, write. Four bytes of type word decide how many bytes are skipped before the message: the hole of v1 (4 bytes
+where u64 is 8-aligned, none on i386) or the asid word of v2. Then 32 (28) bytes of message are taken, and nothing else
+of the 72 is ever looked at: 40 bytes are enough, and the return value is a constant, the size of the whole structure.
+All copies are of the short kind, so a bad pointer is a short message, EINVAL. Whatever the handler says is turned into
+EFAULT; the call keeps both errnos.
 
-Theory, read. Two lists: messages nobody has read (*read list*) and misses that were read and wait for an UPDATE (*pending
-list*). An UPDATE wakes a queue only for pending misses whose address it covers; answered before it was read, a miss stays
-in the read list and wakes nobody. The format of a message is fixed when it is queued.
+Theory, read. Two lists: messages nobody has read (*read list*) and misses that were read and wait for an UPDATE
+(*pending list*). An UPDATE wakes a queue only for pending misses whose address it covers; answered before it was read,
+a miss stays in the read list and wakes nobody. The format of a message is fixed when it is queued.
 
 Not modelled: the limit on outstanding misses per queue (F12): only its title is known, so it is unlimited.
 """

@@ -1,9 +1,10 @@
-"""Translation and ring metadata access of a generic vhost queue (mirrors translate_desc() and vhost_vq_init_access() of vhost.c).
+"""Translation and ring metadata access of a generic vhost queue (mirrors translate_desc() and vhost_vq_init_access() of
+vhost.c).
 
-Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers EAGAIN.
-Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Metadata accesses in
-the slow path ask for read permission even when they write; a used ring that is mapped read-only is then written anyway,
-because only the entry's permission was asked and the memory behind it is writable.
+Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers
+EAGAIN. Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Metadata
+accesses in the slow path ask for read permission even when they write; a used ring that is mapped read-only is then
+written anyway, because only the entry's permission was asked and the memory behind it is writable.
 
 Not modelled here yet: the ring walk itself. A queue with a backend that is kicked says so (``UNMODELLED``).
 """
@@ -47,7 +48,9 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
 
 
 def metadata_uaddr(vq: VhostVirtqueue, addr: int, length: int) -> int:
-    """The user address of a field of ring metadata (``__vhost_get_user``); a failure signals the error eventfd, a miss too."""
+    """The user address of a field of ring metadata (``__vhost_get_user``); a failure signals the error eventfd, a
+    miss too.
+    """
     if vq.dev.iotlb is None:
         return addr
     try:

@@ -1,13 +1,13 @@
 """Host side of a split ring for vDPA devices (mirrors drivers/vhost/vringh.c, the iotlb flavour).
 
-Theory. A device keeps two indices. ``getdesc`` takes the next head from the avail ring and *counts it as taken before the
-chain is walked*: a bad chain is consumed and never returned, an unreadable avail ring or a head beyond the ring is retried
-for ever. Buffers come as two lists of segments, readable and writable. ``complete`` writes the used element first, then
-the index; if the element fails the slot is used again.
+Theory. A device keeps two indices. ``getdesc`` takes the next head from the avail ring and *counts it as taken before
+the chain is walked*: a bad chain is consumed and never returned, an unreadable avail ring or a head beyond the ring is
+retried for ever. Buffers come as two lists of segments, readable and writable. ``complete`` writes the used element
+first, then the index; if the element fails the slot is used again.
 
-Every access goes through the device's map. Bulk copies fail as a whole before any byte moves when an entry is missing (up
-to 16 entries are looked up at a time), and in the middle when the memory behind an entry faults. A 16-bit field must lie in
-one entry. Since 6.4 the used index is written with only the *read* permission checked.
+Every access goes through the device's map. Bulk copies fail as a whole before any byte moves when an entry is missing
+(up to 16 entries are looked up at a time), and in the middle when the memory behind an entry faults. A 16-bit field
+must lie in one entry. Since 6.4 the used index is written with only the *read* permission checked.
 
 What differs from vhost-net: no miss, no retry, no error eventfd. The exception is a map marked ``on_demand`` (the
 ``vhost-vdpa+miss`` device, which no kernel has): there a missing entry raises :class:`IotlbMiss` before anything moves.
@@ -17,14 +17,13 @@ Not modelled: packed rings (the kernel's vringh has none), event index (never of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
-from vdpasim.core.rules import Rule, fail, hit, register
-from vdpasim.uapi import errno as E
+from vdpasim.core.rules import fail, hit
+from vdpasim.core.rules import vringh as _rows
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
 from vdpasim.uapi.virtio_ring import (
     VRING_AVAIL_F_NO_INTERRUPT,
@@ -34,6 +33,8 @@ from vdpasim.uapi.virtio_ring import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Extent, Mm, Pages
     from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
@@ -44,27 +45,6 @@ STRIDE = 16
 DESC = Struct("<QIHH")
 USED_ELEM = Struct("<II")
 U16 = Struct("<H")
-
-_GETDESC = "vringh.c:__vringh_iov()"
-
-register(
-    [
-        Rule("vringh.head", "vringh.c:__vringh_get_head()", E.EINVAL, "a head index is not below the ring size",
-             "the avail index does not move: the queue is stuck on it for good"),
-        Rule("vringh.chain.next", _GETDESC, E.EINVAL, "a next index is beyond the table", "the chain is consumed and never returned"),
-        Rule("vringh.chain.loop", _GETDESC, E.ELOOP, "more descriptors than the ring holds", "the chain is consumed and never returned"),
-        Rule("vringh.chain.order", _GETDESC, E.EINVAL, "a readable descriptor after a writable one", "the chain is consumed and never returned"),
-        Rule("vringh.chain.direction", _GETDESC, E.EINVAL, "a descriptor of a direction the queue does not take"),
-        Rule("vringh.indirect.length", _GETDESC, E.EINVAL, "an indirect table's length is not a multiple of 16"),
-        Rule("vringh.indirect.nested", _GETDESC, E.EINVAL, "an indirect table inside an indirect table"),
-        Rule("vringh.iotlb.absent", "vringh.c:iotlb_translate()", E.EINVAL, "no entry for a byte of the access"),
-        Rule("vringh.iotlb.perm", "vringh.c:iotlb_translate()", E.EPERM, "the entry lacks the permission"),
-        Rule("vringh.iotlb.split", "vringh.c:iotlb_translate()", E.ENOBUFS, "a 16-bit field lies across two entries"),
-        Rule("vringh.copy", "vringh.c:xfer_from_iotlb()", E.EFAULT, "a bulk copy failed: any translation error, or a fault of the memory behind it"),
-        Rule("vringh.used-idx-read-perm", "vringh.c:putu16_iotlb()", 0, "the used index is written though only the read permission was checked",
-             switches=("used-idx-read-perm",)),
-    ]
-)
 
 
 class IotlbMiss(Exception):

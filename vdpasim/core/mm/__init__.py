@@ -1,0 +1,1 @@
+"""mm: memory objects, address spaces, pins, limits, and the tasks that own them."""
