@@ -15,6 +15,7 @@ from vdpasim.uapi.layout import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     from vdpasim.uapi.abi import Abi
@@ -116,3 +117,10 @@ def test_the_compiler_sees_a_wrong_layout(compiler: ModuleType, asked: Callable[
     theirs = asked("i386")["structs"]["vhost_msg"]
     assert theirs == ours(structs()["vhost_msg"], ABIS["i386"])
     assert theirs != ours(structs()["vhost_msg"], ABIS["x86_64"])
+
+
+def test_without_headers_the_reason_names_them(
+    compiler: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compiler, "SYSTEM", tmp_path)
+    assert compiler.missing().startswith(("kernel headers are not installed: vhost.h, ", "libclang is not usable: "))

@@ -48,7 +48,8 @@ class TestAWholeMessage:
 
     @pytest.mark.parametrize("type_", TYPE_NAMES)
     def test_may_be_of_any_type(self, type_: int) -> None:
-        assert describe(message(t.vhost_msg_v2, X86_64, type=type_), X86_64).ok
+        perm = 0 if type_ == t.VHOST_IOTLB_REMAP else 3
+        assert describe(message(t.vhost_msg_v2, X86_64, type=type_, perm=perm), X86_64).ok
 
     def test_has_no_value_for_what_is_not_in_it(self) -> None:
         assert describe(message(t.vhost_msg, X86_64), X86_64).value("asid") is None
@@ -75,7 +76,7 @@ class TestNotes:
     @pytest.mark.parametrize(
         ("members", "word"),
         [
-            ({"type": t.VHOST_IOTLB_REMAP}, "never merged"),
+            ({"type": t.VHOST_IOTLB_REMAP, "perm": 0}, "never merged"),
             ({"type": t.VHOST_IOTLB_INVALIDATE, "size": 0}, "EINVAL from 5.17 to 6.5"),
             ({"perm": 0}, "neither read nor write"),
         ],
@@ -133,6 +134,10 @@ class TestProblems:
             ({"type": 8}, "iotlb.type 8 is no VHOST_IOTLB_*"),
             ({"perm": 4}, "iotlb.perm 4 is no VHOST_ACCESS_*"),
             ({"size": 0}, "VHOST_IOTLB_UPDATE of size 0 is refused"),
+            (
+                {"type": t.VHOST_IOTLB_REMAP},
+                "VHOST_IOTLB_REMAP with perm 3 is refused: it keeps the permission, so perm is 0",
+            ),
             ({"iova": 2**64 - 1, "size": 2}, "iova 0xffffffffffffffff and size 0x2 reach beyond the last address"),
         ],
     )

@@ -146,6 +146,8 @@ def _value_problems(message: Message) -> list[str]:
         lines.append(f"iotlb.type {type_} is no VHOST_IOTLB_*")
     if perm is not None and perm not in PERM_NAMES:
         lines.append(f"iotlb.perm {perm} is no VHOST_ACCESS_*")
+    if type_ == t.VHOST_IOTLB_REMAP and perm:
+        lines.append(f"VHOST_IOTLB_REMAP with perm {perm} is refused: it keeps the permission, so perm is 0")
     iova, size = message.value("iotlb.iova"), message.value("iotlb.size")
     if not lines and type_ in _WITH_RANGE and iova is not None and size is not None:
         lines += _range_problems(type_, iova, size)
