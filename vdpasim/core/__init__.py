@@ -1,3 +1,10 @@
-"""The simulated kernel, sans-I/O: imports uapi, sortedcontainers and attrs, nothing that blocks, ticks or rolls
-dice.
+"""The simulated kernel, sans-I/O.
+
+It imports uapi, sortedcontainers and attrs, and nothing that blocks, ticks or rolls dice.
 """
+
+from __future__ import annotations
+
+from vdpasim.core import rules
+
+rules.load()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import fail
-from vdpasim.core.rules import uaccess as _rows
 from vdpasim.uapi.layout import layout
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ async def wait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
 
 
 async def _wait_trio(kernel: Kernel, submit: Callable[[], Call]) -> Call:
-    import trio
+    import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
 
     await trio.lowlevel.checkpoint()
     call = submit()
@@ -154,7 +154,7 @@ async def _wait_trio(kernel: Kernel, submit: Callable[[], Call]) -> Call:
 
 
 async def _park(kernel: Kernel, call: Call) -> None:
-    import trio
+    import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
 
     task = trio.lowlevel.current_task()
 

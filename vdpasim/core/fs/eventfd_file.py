@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from vdpasim.core.fs.file import DriverFile
 from vdpasim.core.kernel import Call, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.rules import KernelError, fail
-from vdpasim.core.rules import eventfd as _rows
 from vdpasim.core.uaccess import UserBuffer, copy_from_user, copy_to_user
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import POLLIN, POLLOUT

@@ -19,7 +19,6 @@ import attrs
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.rules import KernelError, fail
-from vdpasim.core.rules import fs as _rows
 from vdpasim.core.uaccess import MmBuffer, UserBuffer, copy_from_user
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import (

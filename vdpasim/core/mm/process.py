@@ -17,15 +17,13 @@ import attrs
 
 from vdpasim.core.fs.eventfd_file import EventFdFile
 from vdpasim.core.rules import fail
-from vdpasim.core.rules import process as _rows
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.eventfd import EventFdCtx
-    from vdpasim.core.mm.mm import AddressSpace
-    from vdpasim.core.mm.rlimit import Rlimits
-
     from vdpasim.core.fs.file import OpenFile
     from vdpasim.core.kernel import Call, Kernel, Steps
+    from vdpasim.core.mm.mm import AddressSpace
+    from vdpasim.core.mm.rlimit import Rlimits
 
 
 @attrs.define(eq=False)

@@ -5,11 +5,14 @@ call site, so the table cannot disagree with the code. A quirk that is not an er
 names the kernel function, the condition, the errno, the switches it holds for and where the knowledge comes from.
 Which golden cases confirm a row is measured by replaying them, and stored beside the rows.
 
-The rows live in one file per driver file (``rules/vhost.py`` for ``vhost.c`` and so on), loaded here.
+The rows live in one file per driver file (``rules/vhost.py`` for ``vhost.c`` and so on); :func:`load`, called when the
+package is imported, reads them all.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -80,3 +83,9 @@ def observe(callback: Callable[[str], None]) -> Callable[[], None]:
     """Call ``callback`` with every rule id that is hit; returns the function that stops it."""
     _observers.append(callback)
     return lambda: _observers.remove(callback)
+
+
+def load() -> None:
+    """Import every file of rows beside this one."""
+    for module in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+        importlib.import_module(f"{__name__}.{module}")

@@ -7,6 +7,7 @@ gives the series whose switch is on, in the order they were registered.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import attrs
@@ -31,6 +32,9 @@ class Series:
     """Changes the tables of a file that was just opened."""
 
 
+FILES = ("live_update",)
+"""Modules of this folder that register a series when they are imported."""
+
 SERIES: dict[str, Series] = {}
 
 
@@ -43,8 +47,8 @@ def register(one: Series) -> None:
 
 def active(switches: Switches) -> list[Series]:
     """The series that are switched on."""
-    from vdpasim.core.series import live_update
-
+    for module in FILES:
+        importlib.import_module(f"{__name__}.{module}")  # late: a series imports the drivers, which import this
     return [one for name, one in SERIES.items() if name in switches]
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.rules import KernelError, fail
-from vdpasim.core.rules import vdpa_bus as _rows
 from vdpasim.core.vhost.vdpa import VhostVdpaNode
 
 if TYPE_CHECKING:

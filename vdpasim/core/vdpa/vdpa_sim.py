@@ -23,7 +23,6 @@ import attrs
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Steps, Work, Worker
 from vdpasim.core.rules import fail, hit
-from vdpasim.core.rules import vdpa_sim as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT

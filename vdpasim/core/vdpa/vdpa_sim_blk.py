@@ -21,7 +21,6 @@ import attrs
 
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
-from vdpasim.core.rules import vdpa_sim_blk as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
 from vdpasim.uapi import virtio_blk as blk
@@ -166,18 +165,18 @@ class VdpasimBlk:
         if chain is None:
             return False
         head, riov, wiov = chain
-        pushed = self._execute(sim, vq, riov, wiov)
+        handled, pushed = self._execute(sim, vq, riov, wiov)
         try:
-            vq.vring.complete(head, pushed or 0)
+            vq.vring.complete(head, pushed)
         except KernelError:
             pass
-        return pushed is not None
+        return handled
 
-    def _execute(self, sim: VdpaSim, vq: VdpasimVirtqueue, riov: Iov, wiov: Iov) -> int | None:
-        # the used length; None for a request that got no status
+    def _execute(self, sim: VdpaSim, vq: VdpasimVirtqueue, riov: Iov, wiov: Iov) -> tuple[bool, int]:
+        # whether the request got a status, and the used length
         if not riov.segments or not wiov.segments or not wiov.segments[-1].length:
             hit("sim.blk.malformed")
-            return None
+            return False, 0
         to_pull, to_push = riov.total, wiov.total - 1
         try:
             header = vq.vring.pull(riov, HEADER.size)
@@ -185,7 +184,7 @@ class VdpasimBlk:
             header = b""
         if len(header) < HEADER.size:
             hit("sim.blk.malformed")
-            return None
+            return False, 0
         kind, _, sector = HEADER.unpack(header)
         request = _Request(sim, vq, riov, wiov, to_pull - HEADER.size, to_push, sector)
         if kind not in (blk.VIRTIO_BLK_T_IN, blk.VIRTIO_BLK_T_OUT) and sector:
@@ -227,7 +226,7 @@ class _Request:
         return True
 
 
-def _put_status(vq: VdpasimVirtqueue, wiov: Iov, skip: int, status: int, pushed: int) -> int | None:
+def _put_status(vq: VdpasimVirtqueue, wiov: Iov, skip: int, status: int, pushed: int) -> tuple[bool, int]:
     # the status goes to the last writable byte: what is left of the data space is skipped
     wiov.advance(skip)
     try:
@@ -236,8 +235,8 @@ def _put_status(vq: VdpasimVirtqueue, wiov: Iov, skip: int, status: int, pushed:
         written = 0
     if written != 1:
         hit("sim.blk.no-status")
-        return None
-    return pushed + 1
+        return False, pushed
+    return True, pushed + 1
 
 
 def _in(disk: Ramdisk, request: _Request) -> tuple[int, int]:

@@ -25,7 +25,6 @@ import attrs
 
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
-from vdpasim.core.rules import vdpa_sim_net as _rows
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
 from vdpasim.core.vhost.vringh import IotlbMiss, Iov

@@ -34,50 +34,15 @@ import attrs
 
 from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import fail, hit
-from vdpasim.core.rules import iotlb as _rows
-from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, OverlapIndex
+from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, IotlbMap, OverlapIndex, Translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["Iotlb", "IotlbMap", "IotlbStatistics", "Translation"]
+
 _HALF = 1 << 63
 _NO_LIMIT = 1 << 64
-
-
-@attrs.define(eq=False)
-class IotlbMap:
-    """One entry (``struct vhost_iotlb_map``)."""
-
-    start: int
-    last: int
-    """Last byte, inclusive."""
-    addr: int
-    """What ``start`` translates to: a user or a physical address."""
-    perm: int
-    """1 read (VHOST_ACCESS_RO), 2 write (VHOST_ACCESS_WO), 3 both."""
-    opaque: object
-    """What the owner of the table keeps with the entry."""
-    serial: int
-    """Unique in its table, in the order of insertion."""
-    live: bool = True
-    """False once the entry has left its table; who caches entries checks it."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes, 1 to 2^64-1."""
-        return self.last - self.start + 1
-
-
-@attrs.define
-class Translation:
-    """What a range of I/O addresses leads to, up to the first byte that leads nowhere."""
-
-    pieces: list[tuple[IotlbMap, int, int]]
-    """(entry, address, bytes) in order; the address is the entry's kind of address."""
-    miss: int | None = None
-    """The first I/O address without an entry, None if there is none before ``denied``."""
-    denied: int | None = None
-    """The first I/O address whose entry lacks the access, None if there is none before ``miss``."""
 
 
 @attrs.frozen
@@ -240,12 +205,7 @@ class Iotlb:
 
     def overlaps(self, start: int, last: int) -> list[IotlbMap]:
         """All entries that ``itree_first`` and ``itree_next`` would find, in order."""
-        found: list[IotlbMap] = []
-        entry = self._index.first(start, last)
-        while entry is not None:
-            found.append(entry)
-            entry = self._index.following(entry, start, last)
-        return found
+        return self._index.overlaps(start, last)
 
     def translate(self, addr: int, length: int, access: int) -> Translation:
         """Where ``length`` bytes from ``addr`` on lead (``vhost.c:translate_desc()``, ``vringh.c:iotlb_translate()``).
@@ -255,19 +215,7 @@ class Iotlb:
         not refused: every look-up asks for [address reached, last byte of the whole range], which is then a degenerate
         range and mostly misses at ``addr`` itself.
         """
-        last = addr + length - 1 & U64_MAX
-        pieces: list[tuple[IotlbMap, int, int]] = []
-        while length:
-            entry = self._index.first(addr, last)
-            if entry is None or entry.start > addr:
-                return Translation(pieces, addr)
-            if entry.perm & access != access:
-                return Translation(pieces, None, addr)
-            size = min(length, entry.last - addr + 1)
-            pieces.append((entry, entry.addr + addr - entry.start & U64_MAX, size))
-            addr = addr + size & U64_MAX
-            length -= size
-        return Translation(pieces)
+        return self._index.translate(addr, length, access)
 
     # -- remove and change
 

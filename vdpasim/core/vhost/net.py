@@ -22,7 +22,6 @@ from vdpasim.core.fs.file import unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.rules import net as _rows
 from vdpasim.core.uaccess import UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
 from vdpasim.core.vhost.vhost_msg import (

@@ -24,7 +24,6 @@ from vdpasim.core.fs.file import DEFAULT_POLLMASK
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.rules import vdpa as _rows
 from vdpasim.core.uaccess import (
     UserBuffer,
     copy_from_user,

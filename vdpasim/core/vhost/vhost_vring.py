@@ -15,7 +15,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from vdpasim.core.rules import fail
-from vdpasim.core.rules import vhost as _rows
 from vdpasim.core.uaccess import access_ok, get_int, get_struct, put_int, put_struct
 from vdpasim.core.vhost.vhost import NUM_MAX, VHOST_FORK_TASK, VhostDev, VhostVirtqueue
 from vdpasim.uapi import vhost as uapi

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import attrs
 
 from vdpasim.core.rules import fail, hit
-from vdpasim.core.rules import vringh as _rows
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
 from vdpasim.uapi.virtio_ring import (
     VRING_AVAIL_F_NO_INTERRUPT,
