@@ -1,8 +1,8 @@
 """The two ordered indices under the IOTLB: one for maps that never overlap, one for maps that may.
 
-Theory. The kernel keeps its maps in one augmented red-black tree (drivers/vhost/iotlb.c). In Python a bisection over flat
-lists is several times faster than any tree of objects, so the maps are kept in buckets of a few hundred, and a look-up is
-two bisections in C. Look-up asks for the smallest start among the maps with ``start <= b`` and ``last >= a``.
+Theory. The kernel keeps its maps in one augmented red-black tree (drivers/vhost/iotlb.c). In Python a bisection over
+flat lists is several times faster than any tree of objects, so the maps are kept in buckets of a few hundred, and a
+look-up is two bisections in C. It asks for the smallest start among the maps with ``start <= b`` and ``last >= a``.
 
 *Without overlaps* order by ``last`` is order by ``start``, so the first map whose ``last`` reaches ``a`` is the only
 candidate: :class:`ExclusiveIndex`, a ``SortedKeyList`` whose search for an overlap is the search for the place.
@@ -29,7 +29,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, chain
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 from sortedcontainers import SortedKeyList
@@ -116,8 +116,13 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
         def _expand(self, pos: int) -> None: ...
         def _delete(self, pos: int, idx: int) -> None: ...
 
+    def __new__(cls) -> Self:
+        """An index, empty; the base class would choose its class by the key."""
+        return object.__new__(cls)
+
     def __init__(self) -> None:
-        super().__init__(None, key=_LAST)
+        # The stubs describe __new__ only.
+        super().__init__(None, _LAST)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         self._reset(LOAD)
 
     def first(self, start: int, last: int) -> IotlbMap | None:
