@@ -317,6 +317,8 @@ class SimulatedFloor:
         self._become(old.fork("heir"))
         if parent == "exit":
             old.exit_nowait()
+            while self._holders:  # the recorder's holder dies with the process that made it
+                self.mm_holder_kill()
         for name in parent_closes:
             files[name].close_nowait()
 

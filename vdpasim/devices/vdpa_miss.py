@@ -36,6 +36,7 @@ from vdpasim.core.vhost.vringh import IotlbMiss
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_END, VHOST_IOTLB_UPDATE
 
 if TYPE_CHECKING:
+    from vdpasim.core.mm.process import Task
     from collections.abc import Callable
 
     from vdpasim.core.kernel import Call, Steps
@@ -127,16 +128,16 @@ def _fields(file: VhostVdpa) -> dict[str, object]:
     return {name: getattr(file, name) for name in names}
 
 
-def update_and_wake(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def update_and_wake(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """UPDATE; outside a batch the misses it covers are answered."""
-    process_iotlb_update(v, call, asid, msg)
+    process_iotlb_update(v, task, asid, msg)
     if not v.spaces.in_batch:
         vhost_iotlb_notify_vq(v, msg.iova, msg.size)
 
 
-def end_and_wake(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def end_and_wake(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """BATCH_END; whatever the table now covers is answered."""
-    batch_end(v, call, asid, msg)
+    batch_end(v, task, asid, msg)
     table = v.spaces.tables[asid]
     for iova in sorted({miss.iova for miss in v.pending_list}):
         if table.itree_first(iova, iova) is not None:

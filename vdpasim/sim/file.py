@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from vdpasim.core.fs.file import write_atomic
+from vdpasim.core.rules import KernelError
 from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
+from vdpasim.core.vhost.vhost_msg import HandlerError
 from vdpasim.sim import hosts
-from vdpasim.sim.errors import call_error, os_error
+from vdpasim.sim.errors import call_error, kernel_error, os_error
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -100,7 +103,25 @@ class File:
 
     def write_nowait(self, data: bytes | bytearray | memoryview | Place) -> int:
         """As :meth:`write`, without waiting."""
+        if type(data) is bytes:
+            ret = self._write_atomic(data)
+            if ret is not None:
+                return ret
         return self._result(self._nowait("write", self._writing(data)))
+
+    def _write_atomic(self, data: bytes) -> int | None:
+        # the short way of a message, when nothing else can run
+        process = self.process
+        kernel = process.sim.kernel
+        try:
+            ret = write_atomic(self.open_file, process.task, data)
+        except HandlerError as error:
+            raise os_error(E.EFAULT, error.rule, error.errno) from None
+        except KernelError as error:
+            raise kernel_error(error) from None
+        if kernel.ready:
+            hosts.run_idle(kernel)
+        return ret
 
     def writev_nowait(self, parts: list[bytes]) -> int:
         """writev(2): the parts are one message to the driver; of nothing at all it is not even told."""

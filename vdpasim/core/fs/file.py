@@ -54,6 +54,12 @@ class FileOperations(Protocol):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         """``write_iter``: the driver's return value."""
 
+    def write_atomic(self, task: Task, data: bytes) -> int:
+        """``write`` of plain bytes in one step; the caller saw that the kernel is quiet and :attr:`mutex` free."""
+
+    mutex: Mutex | None
+    """The lock a write takes; None for a file without ``write_atomic``."""
+
     def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
         """``unlocked_ioctl``; ENOIOCTLCMD for an unknown request."""
 
@@ -71,6 +77,10 @@ class DriverFile:
     """A driver's file with the answers of one that has no operations at all."""
 
     poll_queue: WaitQueue | None = None
+    mutex: Mutex | None = None
+
+    def write_atomic(self, task: Task, data: bytes) -> int:
+        raise fail("vfs.no-write")
 
     def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
         yield from ()
@@ -171,6 +181,23 @@ class NodeOpen:
         ops = yield from node.open(call, flags)
         call.out = OpenFile(self.kernel, self.path, flags, ops)
         return 0
+
+
+def write_atomic(file: OpenFile, task: Task, data: bytes) -> int | None:
+    """write(2) of plain bytes without a call object, None if that must not be.
+
+    It must not be while anything else could run or anybody watches: then only a :class:`Call` has the right steps. The
+    result is the same; this saves most of the time of a message.
+
+    Raises:
+        KernelError: as the driver's write.
+    """
+    kernel, mutex = file.kernel, file.ops.mutex
+    if mutex is None or mutex.owner is not None or kernel.sink is not None or kernel.points or kernel.running:
+        return None
+    if kernel.ready or file.released or file.flags & O_ACCMODE == O_RDONLY:
+        return None
+    return file.ops.write_atomic(task, data)
 
 
 def _refuse(rule: str) -> Steps:

@@ -28,6 +28,7 @@ from vdpasim.core.vhost.vhost_msg import (
     IotlbMsg,
     vhost_chr_poll,
     vhost_chr_read_iter,
+    vhost_chr_write,
     vhost_chr_write_iter,
     vhost_process_iotlb_msg,
 )
@@ -61,6 +62,7 @@ from vdpasim.uapi.virtio_net import (
 from vdpasim.uapi.virtio_ring import VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC
 
 if TYPE_CHECKING:
+    from vdpasim.core.mm.process import Task
     from vdpasim.core.kernel import Call
 
 NVQS = 2
@@ -126,6 +128,9 @@ class VhostNet(VhostDev):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         return vhost_chr_write_iter(self, call, buffer)
 
+    def write_atomic(self, task: Task, data: bytes) -> int:
+        return vhost_chr_write(self, task, data)
+
     def poll(self) -> int:
         return vhost_chr_poll(self)
 
@@ -159,13 +164,9 @@ class VhostNet(VhostDev):
 
     # -- what the generic layer asks
 
-    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
-        """The generic handler under the device mutex; no owner is asked for."""
-        yield from self.mutex.lock()
-        try:
-            vhost_process_iotlb_msg(self, asid, msg)
-        finally:
-            self.mutex.unlock()
+    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
+        """The generic handler; no owner is asked for."""
+        vhost_process_iotlb_msg(self, asid, msg)
 
     def handle_kick(self, vq: VhostVirtqueue) -> None:
         """A kick without a backend does nothing; with one the ring walk would run."""

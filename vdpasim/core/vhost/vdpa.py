@@ -36,7 +36,7 @@ from vdpasim.core.uaccess import (
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
-from vdpasim.core.vhost.vhost_msg import IotlbMsg, vhost_chr_write_iter
+from vdpasim.core.vhost.vhost_msg import IotlbMsg, vhost_chr_write, vhost_chr_write_iter
 from vdpasim.core.vhost.vhost_vring import vhost_dev_ioctl
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.mman import MAP_SHARED, PROT_READ
@@ -59,6 +59,7 @@ from vdpasim.uapi.vhost_types import (
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK
 
 if TYPE_CHECKING:
+    from vdpasim.core.mm.process import Task
     from vdpasim.core.kernel import Call
     from vdpasim.core.ports import EventFd, Pages
     from vdpasim.core.vdpa.vdpa import VdpaDevice
@@ -148,6 +149,9 @@ class VhostVdpa(VhostDev):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         return vhost_chr_write_iter(self, call, buffer)
 
+    def write_atomic(self, task: Task, data: bytes) -> int:
+        return vhost_chr_write(self, task, data)
+
     def poll(self) -> int:
         return DEFAULT_POLLMASK
 
@@ -203,24 +207,21 @@ class VhostVdpa(VhostDev):
 
     # -- what the generic layer asks
 
-    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
+    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
         """``vhost_vdpa_process_iotlb_msg``: owner, address space, open batch, then the type's handler."""
-        yield from self.mutex.lock()
-        try:
-            if self.mm is not call.task.mm:
-                raise fail("vdpa.msg.owner")
-            if msg.type in (VHOST_IOTLB_UPDATE, VHOST_IOTLB_BATCH_BEGIN):
-                self.spaces.find_alloc(asid)
-            if self.spaces.in_batch and self.spaces.batch_asid != asid:
-                raise fail("vdpa.msg.batch-asid")
-            if asid not in self.spaces.tables:
-                raise fail("vdpa.msg.asid")
-            handler = self.messages.get(msg.type)
-            if handler is None:
-                raise fail("vdpa.msg.unknown")
-            handler(self, call, asid, msg)
-        finally:
-            self.mutex.unlock()
+        if self.mm is not task.mm:
+            raise fail("vdpa.msg.owner")
+        spaces = self.spaces
+        if msg.type in (VHOST_IOTLB_UPDATE, VHOST_IOTLB_BATCH_BEGIN):
+            spaces.find_alloc(asid)
+        if spaces.in_batch and spaces.batch_asid != asid:
+            raise fail("vdpa.msg.batch-asid")
+        if asid not in spaces.tables:
+            raise fail("vdpa.msg.asid")
+        handler = self.messages.get(msg.type)
+        if handler is None:
+            raise fail("vdpa.msg.unknown")
+        handler(self, task, asid, msg)
 
     def handle_kick(self, vq: VhostVirtqueue) -> None:
         """The kick goes straight to the device, in the writer's context (``handle_vq_kick``)."""
@@ -272,30 +273,30 @@ class VhostVdpa(VhostDev):
 
 
 Ioctl = Callable[[VhostVdpa, "Call", UserBuffer], None]
-Message = Callable[[VhostVdpa, "Call", int, IotlbMsg], None]
+Message = Callable[[VhostVdpa, "Task", int, IotlbMsg], None]
 
 
 # -- messages
 
 
-def process_iotlb_update(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def process_iotlb_update(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """UPDATE."""
     assert v.mm is not None
-    v.spaces.update(v.mm, call.task.limits.memlock, asid, msg)
+    v.spaces.update(v.mm, task.limits.memlock, asid, msg)
 
 
-def process_iotlb_invalidate(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def process_iotlb_invalidate(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """INVALIDATE: never fails; what it touches goes whole."""
     v.spaces.unmap(v.mm, v.spaces.tables[asid], asid, msg.iova, msg.size)
 
 
-def batch_begin(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def batch_begin(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """BATCH_BEGIN: may be repeated."""
     v.spaces.batch_asid = asid
     v.spaces.in_batch = True
 
 
-def batch_end(v: VhostVdpa, call: Call, asid: int, msg: IotlbMsg) -> None:
+def batch_end(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
     """BATCH_END: push the map; what the device says of it is ignored."""
     if v.spaces.in_batch and v.device.supports("set_map"):
         try:

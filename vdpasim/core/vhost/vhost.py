@@ -19,12 +19,14 @@ import attrs
 from vdpasim.core.events import Kind
 from vdpasim.core.rules import fail
 from vdpasim.core.vhost.iotlb import Iotlb
+from vdpasim.core.vhost.vhost_msg import codec
 
 if TYPE_CHECKING:
+    from vdpasim.core.mm.process import Task
     from vdpasim.core.kernel import Call, Kernel, Mutex, Steps, WaitQueue
     from vdpasim.core.ports import EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
-    from vdpasim.core.vhost.vhost_msg import IotlbMsg, Miss
+    from vdpasim.core.vhost.vhost_msg import Codec, IotlbMsg, Miss
 
 IOTLB_LIMIT = 2048
 """max_iotlb_entries of vhost, vhost_vdpa and vdpa_sim."""
@@ -113,6 +115,11 @@ class VhostDev(abc.ABC):
     pending_list: list[Miss] = attrs.Factory(list)
     log: EventFd | None = None
     fork_owner: int = VHOST_FORK_TASK
+    codec: Codec = attrs.field(init=False)
+    """The message layouts of the kernel's ABI."""
+
+    def __attrs_post_init__(self) -> None:
+        self.codec = codec(self.kernel.abi)
 
     def check_owner(self, mm: Mm) -> bool:
         """Whether the address space is the owner's (``vhost_dev_check_owner``)."""
@@ -150,11 +157,12 @@ class VhostDev(abc.ABC):
     def meta_reset(self) -> None:
         """Drop the cached translations of ring metadata of all queues (``vhost_vq_meta_reset``)."""
         for vq in self.vqs:
-            vq.meta_iotlb.clear()
+            if vq.meta_iotlb:
+                vq.meta_iotlb.clear()
 
     @abc.abstractmethod
-    def process_msg(self, call: Call, asid: int, msg: IotlbMsg) -> Steps:
-        """Handle one decoded IOTLB message under the device mutex (``msg_handler``)."""
+    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
+        """Handle one decoded IOTLB message; the caller holds the device mutex (``msg_handler``)."""
 
     @abc.abstractmethod
     def handle_kick(self, vq: VhostVirtqueue) -> None:

@@ -44,6 +44,7 @@ from vdpasim.uapi.vhost_types import (
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
+    from vdpasim.core.mm.process import Task
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue
     from vdpasim.uapi.abi import Abi
@@ -69,6 +70,8 @@ class Codec(NamedTuple):
     asid: Struct
     msg: Struct
     """iova, size, uaddr, perm, type."""
+    v2: Struct
+    """A whole message in the second format: type word, asid, then as ``msg``."""
     v1_offset: int
     v2_offset: int
     msg_size: int
@@ -86,6 +89,7 @@ def codec(abi: Abi) -> Codec:
         Struct(order + "i"),
         Struct(order + "I"),
         Struct(order + "QQQBB"),
+        Struct(order + "iIQQQBB"),
         v1.offset("iotlb"),
         v2.offset("iotlb"),
         layout(vhost_iotlb_msg, abi).size,
@@ -124,41 +128,71 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     Raises:
         KernelError: EINVAL for bytes that are no message, EFAULT for anything the handler refuses.
     """
-    shape = codec(dev.kernel.abi)
-    data = buffer.peek(0, shape.v2_size)
-    asid, msg, ret = decode_msg(dev, shape, data)
+    shape = dev.codec
+    asid, msg, ret = decode_msg(dev, shape, buffer.peek(0, shape.v2_size))
+    yield from dev.mutex.lock()
     try:
-        yield from dev.process_msg(call, asid, msg)
+        dev.process_msg(call.task, asid, msg)
     except KernelError as error:
         call.handler_errno = error.errno
-        refusal = fail("vhost.msg.handler")
-        refusal.rule = error.rule
-        raise refusal from None
+        raise _hidden(error) from None
+    finally:
+        dev.mutex.unlock()
     return ret
+
+
+def vhost_chr_write(dev: VhostDev, task: Task, data: bytes) -> int:
+    """:func:`vhost_chr_write_iter` in one step, for when nothing else can run: the mutex is free and nobody watches.
+
+    Raises:
+        KernelError: EINVAL as there; a handler's refusal keeps its own errno, which the caller must hide.
+    """
+    asid, msg, ret = decode_msg(dev, dev.codec, data)
+    try:
+        dev.process_msg(task, asid, msg)
+    except KernelError as error:
+        raise HandlerError(error.errno, error.rule) from None
+    return ret
+
+
+class HandlerError(KernelError):
+    """A refusal of a message's handler: ``errno`` is the handler's, the writer sees EFAULT."""
+
+
+def _hidden(error: KernelError) -> KernelError:
+    refusal = fail("vhost.msg.handler")
+    refusal.rule = error.rule
+    return refusal
 
 
 def decode_msg(dev: VhostDev, shape: Codec, data: bytes) -> tuple[int, IotlbMsg, int]:
     """(asid, message, return value) of the bytes offered, in the kernel's order of checks."""
+    if len(data) >= shape.v2_offset + shape.msg_size:
+        words = shape.v2.unpack_from(data)
+        if words[0] == VHOST_IOTLB_MSG_V2:
+            asid = words[1]
+            return _decoded(_acked_asid(dev, asid) if asid else 0, words[2:], shape.v2_size)
     if len(data) < 4:
         raise fail("vhost.msg.type-short")
     (word,) = shape.word.unpack_from(data)
-    asid = 0
-    if word == VHOST_IOTLB_MSG_V2:
-        offset, ret = shape.v2_offset, shape.v2_size
-        if dev.vqs[0].acked_backend_features >> VHOST_BACKEND_F_IOTLB_ASID & 1:
-            if len(data) < 8:
-                raise fail("vhost.msg.short")
-            (asid,) = shape.asid.unpack_from(data, 4)
-        else:
-            hit("vhost.msg.asid-ignored")
-    elif word == VHOST_IOTLB_MSG:
-        offset, ret = shape.v1_offset, shape.v1_size
-    else:
+    if word not in (VHOST_IOTLB_MSG, VHOST_IOTLB_MSG_V2):
         raise fail("vhost.msg.type")
-    if len(data) < offset + shape.msg_size:
+    if word == VHOST_IOTLB_MSG_V2 or len(data) < shape.v1_offset + shape.msg_size:
         raise fail("vhost.msg.short")
-    msg = IotlbMsg._make(shape.msg.unpack_from(data, offset))
-    if msg.type == VHOST_IOTLB_UPDATE and msg.size == 0:
+    return _decoded(0, shape.msg.unpack_from(data, shape.v1_offset), shape.v1_size)
+
+
+def _acked_asid(dev: VhostDev, asid: int) -> int:
+    # the word is not even read unless the feature was acked
+    if dev.vqs[0].acked_backend_features >> VHOST_BACKEND_F_IOTLB_ASID & 1:
+        return asid
+    hit("vhost.msg.asid-ignored")
+    return 0
+
+
+def _decoded(asid: int, fields: tuple[int, ...], ret: int) -> tuple[int, IotlbMsg, int]:
+    msg = tuple.__new__(IotlbMsg, fields)
+    if not msg.size and msg.type == VHOST_IOTLB_UPDATE:
         raise fail("vhost.msg.update-size")
     return asid, msg, ret
 
@@ -195,6 +229,8 @@ def _update(dev: VhostDev, msg: IotlbMsg) -> None:
 
 def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:
     """Consume the pending misses an UPDATE covers, and run their queues; permissions are not compared."""
+    if not (dev.pending_list or dev.read_list):
+        return
     last = iova + size - 1
     for miss in [m for m in dev.pending_list if iova <= m.iova <= last]:
         dev.pending_list.remove(miss)
@@ -224,7 +260,7 @@ def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock:
     Raises:
         KernelError: EAGAIN, EINTR, EBADFD.
     """
-    if buffer.length < codec(dev.kernel.abi).v1_size:
+    if buffer.length < dev.codec.v1_size:
         hit("vhost.read.small")
         return 0
     while not dev.read_list:
