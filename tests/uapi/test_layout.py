@@ -83,6 +83,10 @@ class TestPlacement:
         assert (shape.offset("small"), shape.offset("large"), shape.size) == (2, 2, 8)
         assert shape.holes == ((1, 1), (7, 1))
 
+    def test_a_union_is_padded_to_its_alignment_before_the_next_member(self) -> None:
+        shape = layout(Struct("s", Union("u", U32("a"), Bytes("b", 5)), U8("c")), X86_64)
+        assert (shape.offset("c"), shape.size, shape.holes) == (8, 12, ((5, 3), (9, 3)))
+
     def test_members_of_a_named_union_are_behind_its_name(self) -> None:
         shape = layout(Struct("s", Union("u", U16("a"), U32("b"))), X86_64)
         assert [field.name for field in shape.fields] == ["u", "u.a", "u.b"]
