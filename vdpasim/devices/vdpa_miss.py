@@ -17,7 +17,7 @@ The nodes are called ``/dev/vhost-vdpa+miss-N`` and the management devices ``vdp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -94,9 +94,9 @@ class VhostVdpaMiss(VhostVdpa):
     """One open of such a device."""
 
     @classmethod
-    def of(cls, node: VhostVdpaNode) -> VhostVdpaMiss:
+    def of(cls, node: VhostVdpaNode) -> Self:
         """A new open file; UPDATE and BATCH_END also consume pending misses."""
-        file = cls(**_fields(VhostVdpa.of(node)))
+        file = super().of(node)
         file.poll_queue = file.wait
         file.messages[VHOST_IOTLB_UPDATE] = update_and_wake
         file.messages[VHOST_IOTLB_BATCH_END] = end_and_wake
@@ -120,12 +120,6 @@ class VhostVdpaMiss(VhostVdpa):
 
     def poll(self) -> int:
         return vhost_chr_poll(self)
-
-
-def _fields(file: VhostVdpa) -> dict[str, object]:
-    # what VhostVdpa.of() filled in, to build the subclass from
-    names = [field.name for field in attrs.fields(VhostVdpa) if field.init]
-    return {name: getattr(file, name) for name in names}
 
 
 def update_and_wake(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:

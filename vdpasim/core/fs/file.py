@@ -12,7 +12,7 @@ Not modelled: file positions (no driver here has one), locks, fasync, splice.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -32,6 +32,10 @@ from vdpasim.uapi.fcntl import (
     POLLRDNORM,
     POLLWRNORM,
 )
+
+if TYPE_CHECKING:
+    from vdpasim.core.kernel import Mutex
+    from vdpasim.core.mm.process import Task
 
 DEFAULT_POLLMASK = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 """What poll() says of a file without a poll operation: always ready."""

@@ -14,7 +14,7 @@ Not modelled: IRQ bypass, notification areas of real devices (a device without t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -116,7 +116,7 @@ class VhostVdpa(VhostDev):
     poll_queue: WaitQueue | None = None
 
     @classmethod
-    def of(cls, node: VhostVdpaNode) -> VhostVdpa:
+    def of(cls, node: VhostVdpaNode) -> Self:
         """A new open file of a node."""
         kernel, device = node.kernel, node.device
         name = node.path.rpartition("/")[2]
