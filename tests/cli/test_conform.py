@@ -48,7 +48,7 @@ def test_a_difference_is_shown_and_fails(traces: Path) -> None:
     result = conform(traces)
     assert result.exit_code == 1
     assert "6.12/misc: wrong" in result.output
-    assert "expected  value=4" in result.output
+    assert "expected  ret=8 errno=0 value=4" in result.output
     assert "got       ret=8 errno=0 value=3" in result.output
 
 

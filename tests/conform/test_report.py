@@ -82,7 +82,7 @@ class TestDescribing:
         assert list(describe(verdict)) == [
             "6.1/blk: two  [blk.jsonl:1]  differs",
             "  step 2 of 2: [child] poll fd=dev events=5 timeout_ms=0",
-            "    expected  revents=5 ret=1 errno=0",
+            "    expected  ret=1 errno=0 revents=5",
             "    got       ret=-1 errno=EBADF",
             "    rule      vfs.closed (inside the kernel: 9)",
         ]

@@ -73,7 +73,7 @@ class TestMachine:
         assert offered == [0x37E, 0x77E]
 
     def test_has_only_the_recorders_mappings_above_the_buffers(self, floor: SimulatedFloor) -> None:
-        vmas = list(floor.proc.mm.vmas(0))
+        vmas = list(floor.proc.mm.vmas(AT))
         assert [(vma.start, vma.shared) for vma in vmas[:2]] == [(DATA_AT, False), (SHARED_AT, True)]
         assert len(vmas) == 3
         assert not vmas[2].shared

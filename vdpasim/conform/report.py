@@ -117,15 +117,15 @@ def describe(verdict: Verdict, *, verbose: bool = False) -> Iterator[str]:
         yield f"  {verdict.reason}"
     if verbose:
         for result in verdict.trail[:-1]:
-            yield f"    {result.number:3} {step_line(result.step)} -> {_values(result.answer.outputs)}"
+            yield f"    {result.number:3} {step_line(result.step)} -> {_results(result.answer.outputs)}"
     if verdict.difference is not None:
         yield from _side_by_side(verdict.difference, verdict.steps)
 
 
 def _side_by_side(result: StepResult, steps: int) -> Iterator[str]:
     yield f"  step {result.number} of {steps}: {step_line(result.step)}"
-    yield f"    expected  {_values(result.step.outputs)}"
-    yield f"    got       {_values(result.answer.outputs)}"
+    yield f"    expected  {_results(result.step.outputs)}"
+    yield f"    got       {_results(result.answer.outputs)}"
     if result.answer.rule:
         inside = f" (inside the kernel: {result.answer.handler_errno})" if result.answer.handler_errno else ""
         yield f"    rule      {result.answer.rule}{inside}"
@@ -139,6 +139,11 @@ def step_line(step: Step) -> str:
 
 def _values(values: Mapping[str, Value]) -> str:
     return " ".join(f"{key}={_short(value)}" for key, value in values.items())
+
+
+def _results(outputs: Mapping[str, Value]) -> str:
+    # ret and errno first, whatever order the recording has
+    return _values({key: outputs[key] for key in sorted(outputs, key=lambda key: key not in ("ret", "errno"))})
 
 
 def _short(value: Value) -> str:
