@@ -170,6 +170,16 @@ class TestOverlapIndex:
                 index.following(stranger, 0, TOP)
         assert len(index) == 3
 
+    def test_lowers_its_maxima_when_a_thin_bucket_loses_its_farthest(self) -> None:
+        entries = [entry(at, at, at) for at in range(3 * LOAD)]
+        entries[LOAD].last = TOP
+        index = OverlapIndex(entries)
+        for at in range(LOAD + 1, LOAD + LOAD // 2):
+            index.discard(entries[at])
+        index.discard(entries[LOAD])
+        assert sound(index)
+        assert index.first(TOP, TOP) is None
+
     def test_check_sees_a_maximum_that_is_wrong(self) -> None:
         index = OverlapIndex([entry(5, 9, 0), entry(6, 7, 1)])
         index._buckets[0].maxima[1] = 7

@@ -237,7 +237,7 @@ class IotlbMachine(RuleBasedStateMachine):
     def holds_what_the_model_holds(self) -> None:
         tree = self.model.tree()
         assert rows(list(self.table)) == tree
-        assert len(self.table) == self.table.nmaps == len(tree)
+        assert len(self.table) == self.table.nmaps == len(self.table._index) == len(tree)
         counts = self.table.statistics()
         assert (counts.nmaps, counts.adds, counts.retired) == (len(tree), self.model.adds, self.model.retired)
         assert counts.adds == counts.nmaps + counts.removes + counts.retired

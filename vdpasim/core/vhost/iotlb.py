@@ -62,7 +62,9 @@ class IotlbStatistics:
 class Iotlb:
     """An ordered multiset of entries (``struct vhost_iotlb``). Ranges are inclusive, addresses 0 to 2^64-1."""
 
-    __slots__ = ("_adds", "_cap", "_fifo", "_index", "_limit", "_retire", "_retired", "_serials", "generation")
+    __slots__ = (
+        "_cap", "_fifo", "_index", "_limit", "_removes", "_retire", "_retired", "_serials", "generation", "nmaps",
+    )
 
     def __init__(
         self,
@@ -84,8 +86,10 @@ class Iotlb:
         self._fifo: OrderedDict[int, IotlbMap] | None = OrderedDict() if retire and limit else None
         self._index: ExclusiveIndex | OverlapIndex = ExclusiveIndex()
         self._serials = count() if serials is None else serials
-        self._adds = 0
+        self._removes = 0
         self._retired = 0
+        self.nmaps = 0
+        """Number of entries."""
         self.generation = 0
         """Changes with every change of the table; a cached translation is good for one value."""
 
@@ -99,13 +103,8 @@ class Iotlb:
         """Whether a full table drops its oldest entry instead of refusing."""
         return self._retire
 
-    @property
-    def nmaps(self) -> int:
-        """Number of entries."""
-        return len(self._index)
-
     def __len__(self) -> int:
-        return len(self._index)
+        return self.nmaps
 
     def __bool__(self) -> bool:
         # An empty table is a table: only None stands for an IOTLB that is not initialised.
@@ -129,7 +128,7 @@ class Iotlb:
             raise fail("iotlb.add.wraps")
         if start == 0 and last == U64_MAX:
             return self._add_all(addr, perm, opaque)
-        if len(self._index) >= self._cap:
+        if self.nmaps >= self._cap:
             self._make_room()
         return [self._insert(start, last, addr, perm, opaque)]
 
@@ -142,20 +141,23 @@ class Iotlb:
             KernelError: as :meth:`add_range`.
         """
         index = self._index
-        plain = start <= last and (start or last != U64_MAX) and len(index) < self._cap
+        plain = start <= last and (start or last != U64_MAX) and self.nmaps < self._cap
         if plain and isinstance(index, ExclusiveIndex):
             entry = IotlbMap(start, last, addr, perm, opaque, -1)
             if not index.insert_exclusive(entry):
                 return None
             entry.serial = next(self._serials)
-            self._count(entry)
+            if self._fifo is not None:
+                self._fifo[entry.serial] = entry
+            self.nmaps += 1
+            self.generation += 1
             return entry
         if index.first(start, last) is not None:
             return None
         return self.add_range(start, last, addr, perm, opaque)[0]
 
     def _add_all(self, addr: int, perm: int, opaque: object) -> list[IotlbMap]:
-        if self._fifo is None and len(self._index) + 2 > self._cap:
+        if self._fifo is None and self.nmaps + 2 > self._cap:
             self._make_room()
         hit("iotlb.add.split-all")
         lower = self.add_range(0, _HALF - 1, addr, perm, opaque)
@@ -170,6 +172,7 @@ class Iotlb:
         _, oldest = self._fifo.popitem(last=False)
         self._index.discard(oldest)
         oldest.live = False
+        self.nmaps -= 1
         self._retired += 1
         self.generation += 1
 
@@ -181,14 +184,11 @@ class Iotlb:
         elif not index.insert_exclusive(entry):
             self._index = OverlapIndex(index.maps())
             self._index.insert(entry)
-        self._count(entry)
-        return entry
-
-    def _count(self, entry: IotlbMap) -> None:
         if self._fifo is not None:
             self._fifo[entry.serial] = entry
-        self._adds += 1
+        self.nmaps += 1
         self.generation += 1
+        return entry
 
     # -- look up
 
@@ -230,6 +230,8 @@ class Iotlb:
             entry.live = False
             if fifo is not None:
                 del fifo[entry.serial]
+        self.nmaps -= len(gone)
+        self._removes += len(gone)
         self.generation += len(gone)
         return gone
 
@@ -245,13 +247,17 @@ class Iotlb:
         if self._fifo is not None:
             del self._fifo[entry.serial]
         entry.live = False
+        self.nmaps -= 1
+        self._removes += 1
         self.generation += 1
 
     def reset(self) -> None:
         """Remove everything (``vhost_iotlb_reset``); serials go on counting."""
-        self.generation += len(self._index)
         for entry in self:
             entry.live = False
+        self.generation += self.nmaps
+        self._removes += self.nmaps
+        self.nmaps = 0
         self._index = ExclusiveIndex()
         if self._fifo is not None:
             self._fifo.clear()
@@ -269,5 +275,5 @@ class Iotlb:
 
     def statistics(self) -> IotlbStatistics:
         """Counts since the table was made."""
-        nmaps = len(self._index)
-        return IotlbStatistics(nmaps, self._adds, self._adds - nmaps - self._retired, self._retired)
+        adds = self.nmaps + self._removes + self._retired
+        return IotlbStatistics(self.nmaps, adds, self._removes, self._retired)

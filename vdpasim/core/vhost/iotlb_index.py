@@ -196,14 +196,28 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
 
     def delete_range(self, start: int, last: int) -> list[IotlbMap]:
         """Remove every overlapping map; they are returned in tree order."""
+        maxes = self._maxes
+        pos = bisect_left(maxes, start)
+        if pos == len(maxes):
+            return []
+        keys, bucket = self._keys[pos], self._lists[pos]
+        i = bisect_left(keys, start)
+        one = bucket[i]
+        if one.start > last:
+            return []
+        if one.last < last:
+            return self._delete_span(start, last)
+        # Nothing behind it can start in the range: one map goes, as in nearly every INVALIDATE.
+        del bucket[i], keys[i]
+        self._len -= 1
+        if i == len(keys) or (len(keys) <= LOAD // 2 and len(maxes) > 1):
+            self._unite(pos)
+        return [one]
+
+    def _delete_span(self, start: int, last: int) -> list[IotlbMap]:
         (pos, i), (pos_last, j) = self._span(start, last)
         if pos == pos_last:
-            if i >= j:
-                return []
             removed = self._lists[pos][i:j]
-            if len(removed) == 1:
-                self._delete(pos, i)
-                return removed
             del self._lists[pos][i:j], self._keys[pos][i:j]
         else:
             removed = self._cut(pos, i, pos_last, j)
@@ -219,32 +233,36 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
     def translate(self, addr: int, length: int, access: int) -> Translation:
         """As :func:`walk`; the pieces behind the first cost no search."""
         last = addr + length - 1
-        if last > U64_MAX or not length:
-            return walk(self.first, addr, length, access)
-        pieces: list[tuple[IotlbMap, int, int]] = []
         maxes = self._maxes
         pos = bisect_left(maxes, addr)
-        if pos == len(maxes):
-            return Translation(pieces, addr)
+        if pos == len(maxes) or not addr <= last <= U64_MAX:
+            return walk(self.first, addr, length, access)
         i = bisect_left(self._keys[pos], addr)
+        one = self._lists[pos][i]
+        if one.start <= addr and one.last >= last and one.perm & access == access:
+            return Translation([(one, one.addr + addr - one.start & U64_MAX, length)])
+        return self._translate_from(pos, i, addr, last, access)
+
+    def _translate_from(self, pos: int, i: int, addr: int, last: int, access: int) -> Translation:
+        pieces: list[tuple[IotlbMap, int, int]] = []
         bucket = self._lists[pos]
         while True:
             one = bucket[i]
-            start = one.start
+            start, until = one.start, one.last
             if start > addr:
                 return Translation(pieces, addr)
             if one.perm & access != access:
                 return Translation(pieces, None, addr)
             target = one.addr + addr - start & U64_MAX
-            if one.last >= last:
+            if until >= last:
                 pieces.append((one, target, last - addr + 1))
                 return Translation(pieces)
-            pieces.append((one, target, one.last - addr + 1))
-            addr = one.last + 1
+            pieces.append((one, target, until - addr + 1))
+            addr = until + 1
             i += 1
             if i == len(bucket):
                 pos, i = pos + 1, 0
-                if pos == len(maxes):
+                if pos == len(self._lists):
                     return Translation(pieces, addr)
                 bucket = self._lists[pos]
 
