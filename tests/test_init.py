@@ -18,7 +18,7 @@ def test_every_public_name_can_be_had(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Simulatr"):
-        vdpasim.Simulatr  # type: ignore[attr-defined]  # noqa: B018
+        vdpasim.Simulatr  # noqa: B018
 
 
 def test_importing_the_package_loads_nothing_else() -> None:

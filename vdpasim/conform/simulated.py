@@ -33,8 +33,6 @@ NS_PER_MS = 1_000_000
 
 DATA_AT = 0x7F00_0000_0000
 SHARED_AT = 0x7F80_0000_0000
-STACK_AT = 0x7FFC_0000_0000
-STACK_SIZE = 132 << 10
 
 REGULAR_FILE = "/init"
 """The one regular file of the recording machine, and its size here."""
@@ -82,10 +80,9 @@ class SimulatedFloor:
         self._nodes[kind] = self.sim.vdpa.dev_add(name, mgmtdev=mgmtdev, **config, **options).path
 
     def _furnish(self) -> None:
-        # What the recorder's program has mapped besides buffers.
+        # What the recorder's program has mapped besides buffers; every process of the simulator has a stack.
         self._mmap(DATA_AT, ARGUMENT_SIZE, _RW)
         self._mmap(SHARED_AT, PAGE_SIZE, _RW, shared=True)
-        self._mmap(STACK_AT, STACK_SIZE, _RW)
 
     def _mmap(self, addr: int, length: int, prot: int, **how: Any) -> None:
         _kernel(lambda: self.proc.mm.mmap(addr, length, prot, fixed=True, **{"shared": False, **how}))
