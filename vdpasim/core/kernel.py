@@ -36,7 +36,7 @@ from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 
 if TYPE_CHECKING:
-    from vdpasim.core.mm.process import Task
+    from vdpasim.core.ports import Caller
     from vdpasim.core.switches import Switches
 
 
@@ -157,7 +157,7 @@ class Unit:
 class Call(Unit):
     """One system call in progress, and its outcome."""
 
-    task: Task = attrs.field(kw_only=True)
+    task: Caller = attrs.field(kw_only=True)
     file: Any = attrs.field(kw_only=True)
     op: str = attrs.field(kw_only=True)
     args: tuple[Any, ...] = attrs.field(kw_only=True)
@@ -289,7 +289,7 @@ class Kernel:
 
     # -- what goes in
 
-    def submit(self, task: Task, file: Any, op: str, args: tuple[Any, ...]) -> Call:
+    def submit(self, task: Caller, file: Any, op: str, args: tuple[Any, ...]) -> Call:
         """Queue one system call of a task on an open file (or device, for ``open``); it runs at the next step.
 
         ``op`` and ``args`` are those of :class:`vdpasim.core.fs.file.OpenFile`.

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vdpasim.core.fs.file import OpenFile
+
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
@@ -183,15 +185,39 @@ class Files(Protocol):
     def get(self, fd: int) -> object | None:
         """The open file behind a number, None if there is none."""
 
+    def set_cloexec_of(self, file: OpenFile, cloexec: bool) -> None:
+        """FIOCLEX and FIONCLEX: mark every number of the file."""
+
 
 class Limits(Protocol):
     """Resource limits and capabilities of one task (``rlimit``, ``capable``)."""
 
-    memlock: int
-    """RLIMIT_MEMLOCK soft limit in bytes."""
+    @property
+    def memlock(self) -> int:
+        """RLIMIT_MEMLOCK soft limit in bytes."""
 
     def capable(self, cap: int) -> bool:
         """Whether the task has the capability (14 is CAP_IPC_LOCK)."""
+
+
+class Caller(Protocol):
+    """Who makes a system call (``current``): a task of the simulation, or one of a real process."""
+
+    @property
+    def name(self) -> str:
+        """Its name, as traces print it."""
+
+    @property
+    def mm(self) -> Mm:
+        """Its address space at this moment."""
+
+    @property
+    def files(self) -> Files:
+        """Its descriptor table."""
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits and capabilities."""
 
 
 class Tap(Protocol):

@@ -36,10 +36,10 @@ from vdpasim.core.vhost.vringh import IotlbMiss
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_END, VHOST_IOTLB_UPDATE
 
 if TYPE_CHECKING:
-    from vdpasim.core.mm.process import Task
     from collections.abc import Callable
 
     from vdpasim.core.kernel import Call, Steps
+    from vdpasim.core.ports import Caller
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 
@@ -122,14 +122,14 @@ class VhostVdpaMiss(VhostVdpa):
         return vhost_chr_poll(self)
 
 
-def update_and_wake(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def update_and_wake(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """UPDATE; outside a batch the misses it covers are answered."""
     process_iotlb_update(v, task, asid, msg)
     if not v.spaces.in_batch:
         vhost_iotlb_notify_vq(v, msg.iova, msg.size)
 
 
-def end_and_wake(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def end_and_wake(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_END; whatever the table now covers is answered."""
     batch_end(v, task, asid, msg)
     table = v.spaces.tables[asid]

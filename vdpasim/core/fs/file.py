@@ -35,7 +35,7 @@ from vdpasim.uapi.fcntl import (
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Mutex
-    from vdpasim.core.mm.process import Task
+    from vdpasim.core.ports import Caller
 
 DEFAULT_POLLMASK = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 """What poll() says of a file without a poll operation: always ready."""
@@ -58,7 +58,7 @@ class FileOperations(Protocol):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         """``write_iter``: the driver's return value."""
 
-    def write_atomic(self, task: Task, data: bytes) -> int:
+    def write_atomic(self, task: Caller, data: bytes) -> int:
         """``write`` of plain bytes in one step; the caller saw that the kernel is quiet and :attr:`mutex` free."""
 
     mutex: Mutex | None
@@ -83,7 +83,7 @@ class DriverFile:
     poll_queue: WaitQueue | None = None
     mutex: Mutex | None = None
 
-    def write_atomic(self, task: Task, data: bytes) -> int:
+    def write_atomic(self, task: Caller, data: bytes) -> int:
         raise fail("vfs.no-write")
 
     def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
@@ -187,7 +187,7 @@ class NodeOpen:
         return 0
 
 
-def write_atomic(file: OpenFile, task: Task, data: bytes) -> int | None:
+def write_atomic(file: OpenFile, task: Caller, data: bytes) -> int | None:
     """write(2) of plain bytes without a call object, None if that must not be.
 
     It must not be while anything else could run or anybody watches: then only a :class:`Call` has the right steps. The

@@ -100,7 +100,7 @@ class Task:
 
     def syscall(self, call: Call) -> Steps:
         """exec() and exit(), which are calls on the task itself."""
-        return begin_new_exec(call, *call.args) if call.op == "exec" else do_exit(call)
+        return begin_new_exec(self, call, *call.args) if call.op == "exec" else do_exit(self, call)
 
 
 def fork(kernel: Kernel, parent: Task, name: str, tid: int) -> Task:
@@ -109,28 +109,26 @@ def fork(kernel: Kernel, parent: Task, name: str, tid: int) -> Task:
     return Task(name, tid, mm, parent.files.copy(), parent.limits.copy())
 
 
-def begin_new_exec(call: Call, mm: AddressSpace) -> Steps:
+def begin_new_exec(task: Task, call: Call, mm: AddressSpace) -> Steps:
     """Replace the address space, then close what is marked close-on-exec."""
-    task = call.task
     old, task.mm = task.mm, mm
     old.put_user()
     for fd in [fd for fd, slot in task.files.slots.items() if slot.cloexec]:
-        yield from _close(call, fd)
+        yield from _close(task, call, fd)
     return 0
 
 
-def do_exit(call: Call) -> Steps:
+def do_exit(task: Task, call: Call) -> Steps:
     """Give up the address space, then every descriptor."""
-    task = call.task
     task.alive = False
     task.mm.put_user()
     for fd in list(task.files.slots):
-        yield from _close(call, fd)
+        yield from _close(task, call, fd)
     return 0
 
 
-def _close(call: Call, fd: int) -> Steps:
-    file = call.task.files.remove(fd)
+def _close(task: Task, call: Call, fd: int) -> Steps:
+    file = task.files.remove(fd)
     release = file.put(call) if file else None
     if release is not None:
         yield from release

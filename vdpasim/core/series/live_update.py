@@ -28,7 +28,7 @@ from vdpasim.uapi.vhost_types import (
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
-    from vdpasim.core.mm.process import Task
+    from vdpasim.core.ports import Caller
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vdpa import VhostVdpa
     from vdpasim.core.vhost.vhost_msg import IotlbMsg
@@ -59,7 +59,7 @@ def new_owner(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     v.change_owner(new)
 
 
-def iotlb_remap(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def iotlb_remap(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """VHOST_IOTLB_REMAP: give one entry a new user address; nothing about the address is checked.
 
     Raises:

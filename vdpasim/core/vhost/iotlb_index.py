@@ -147,25 +147,28 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
         middle = chain.from_iterable(self._lists[pos + 1 : pos_last])
         return [*self._lists[pos][i:], *middle, *self._lists[pos_last][:j]]
 
-    def insert_exclusive(self, one: IotlbMap) -> bool:
-        """Insert unless something overlaps; the search for the overlap is the search for the place."""
-        start, last = one.start, one.last
+    def insert_exclusive(
+        self, start: int, last: int, addr: int, perm: int, opaque: object, serials: Iterator[int]
+    ) -> IotlbMap | None:
+        """Insert a new map unless something overlaps; the search for the overlap is the search for the place."""
         maxes = self._maxes
         pos = bisect_left(maxes, start)
         if pos == len(maxes):
+            one = IotlbMap(start, last, addr, perm, opaque, next(serials))
             self._append(one)
-            return True
+            return one
         keys = self._keys[pos]
         i = bisect_left(keys, start)
         bucket = self._lists[pos]
         if bucket[i].start <= last:
-            return False
+            return None
+        one = IotlbMap(start, last, addr, perm, opaque, next(serials))
         bucket.insert(i, one)
         keys.insert(i, last)
         self._len += 1
         if len(keys) > 2 * LOAD:
             self._expand(pos)
-        return True
+        return one
 
     def _append(self, one: IotlbMap) -> None:
         self._len += 1

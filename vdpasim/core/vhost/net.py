@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.core.fs.file import unmodelled
+from vdpasim.core.fs.file import OpenFile, unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError, fail, hit
@@ -62,8 +62,8 @@ from vdpasim.uapi.virtio_net import (
 from vdpasim.uapi.virtio_ring import VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC
 
 if TYPE_CHECKING:
-    from vdpasim.core.mm.process import Task
     from vdpasim.core.kernel import Call
+    from vdpasim.core.ports import Caller
 
 NVQS = 2
 RX, TX = 0, 1
@@ -128,7 +128,7 @@ class VhostNet(VhostDev):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         return vhost_chr_write_iter(self, call, buffer)
 
-    def write_atomic(self, task: Task, data: bytes) -> int:
+    def write_atomic(self, task: Caller, data: bytes) -> int:
         return vhost_chr_write(self, task, data)
 
     def poll(self) -> int:
@@ -164,7 +164,7 @@ class VhostNet(VhostDev):
 
     # -- what the generic layer asks
 
-    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
+    def process_msg(self, task: Caller, asid: int, msg: IotlbMsg) -> None:
         """The generic handler; no owner is asked for."""
         vhost_process_iotlb_msg(self, asid, msg)
 
@@ -248,7 +248,7 @@ class VhostNet(VhostDev):
     @staticmethod
     def _get_socket(call: Call, fd: int) -> SocketFile:
         file = call.task.files.get(fd)
-        if file is None or not isinstance(file.ops, SocketFile) or not file.ops.backend:
+        if not isinstance(file, OpenFile) or not isinstance(file.ops, SocketFile) or not file.ops.backend:
             raise fail("net.backend.not-socket")
         return file.ops
 

@@ -59,9 +59,8 @@ from vdpasim.uapi.vhost_types import (
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK
 
 if TYPE_CHECKING:
-    from vdpasim.core.mm.process import Task
     from vdpasim.core.kernel import Call
-    from vdpasim.core.ports import EventFd, Pages
+    from vdpasim.core.ports import Caller, EventFd, Pages
     from vdpasim.core.vdpa.vdpa import VdpaDevice
 
 
@@ -149,7 +148,7 @@ class VhostVdpa(VhostDev):
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         return vhost_chr_write_iter(self, call, buffer)
 
-    def write_atomic(self, task: Task, data: bytes) -> int:
+    def write_atomic(self, task: Caller, data: bytes) -> int:
         return vhost_chr_write(self, task, data)
 
     def poll(self) -> int:
@@ -207,7 +206,7 @@ class VhostVdpa(VhostDev):
 
     # -- what the generic layer asks
 
-    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
+    def process_msg(self, task: Caller, asid: int, msg: IotlbMsg) -> None:
         """``vhost_vdpa_process_iotlb_msg``: owner, address space, open batch, then the type's handler."""
         if self.mm is not task.mm:
             raise fail("vdpa.msg.owner")
@@ -273,30 +272,30 @@ class VhostVdpa(VhostDev):
 
 
 Ioctl = Callable[[VhostVdpa, "Call", UserBuffer], None]
-Message = Callable[[VhostVdpa, "Task", int, IotlbMsg], None]
+Message = Callable[[VhostVdpa, "Caller", int, IotlbMsg], None]
 
 
 # -- messages
 
 
-def process_iotlb_update(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def process_iotlb_update(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """UPDATE."""
     assert v.mm is not None
     v.spaces.update(v.mm, task.limits.memlock, asid, msg)
 
 
-def process_iotlb_invalidate(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def process_iotlb_invalidate(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """INVALIDATE: never fails; what it touches goes whole."""
     v.spaces.unmap(v.mm, v.spaces.tables[asid], asid, msg.iova, msg.size)
 
 
-def batch_begin(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def batch_begin(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_BEGIN: may be repeated."""
     v.spaces.batch_asid = asid
     v.spaces.in_batch = True
 
 
-def batch_end(v: VhostVdpa, task: Task, asid: int, msg: IotlbMsg) -> None:
+def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_END: push the map; what the device says of it is ignored."""
     if v.spaces.in_batch and v.device.supports("set_map"):
         try:

@@ -22,9 +22,8 @@ from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost_msg import codec
 
 if TYPE_CHECKING:
-    from vdpasim.core.mm.process import Task
-    from vdpasim.core.kernel import Call, Kernel, Mutex, Steps, WaitQueue
-    from vdpasim.core.ports import EventFd, Mm
+    from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
+    from vdpasim.core.ports import Caller, EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vhost_msg import Codec, IotlbMsg, Miss
 
@@ -161,7 +160,7 @@ class VhostDev(abc.ABC):
                 vq.meta_iotlb.clear()
 
     @abc.abstractmethod
-    def process_msg(self, task: Task, asid: int, msg: IotlbMsg) -> None:
+    def process_msg(self, task: Caller, asid: int, msg: IotlbMsg) -> None:
         """Handle one decoded IOTLB message; the caller holds the device mutex (``msg_handler``)."""
 
     @abc.abstractmethod

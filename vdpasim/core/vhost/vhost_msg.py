@@ -44,7 +44,7 @@ from vdpasim.uapi.vhost_types import (
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
-    from vdpasim.core.mm.process import Task
+    from vdpasim.core.ports import Caller
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue
     from vdpasim.uapi.abi import Abi
@@ -141,7 +141,7 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     return ret
 
 
-def vhost_chr_write(dev: VhostDev, task: Task, data: bytes) -> int:
+def vhost_chr_write(dev: VhostDev, task: Caller, data: bytes) -> int:
     """:func:`vhost_chr_write_iter` in one step, for when nothing else can run: the mutex is free and nobody watches.
 
     Raises:
