@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 
 from vdpasim.core.vhost.iotlb_index import LOAD, ExclusiveIndex, IotlbMap, OverlapIndex, walk
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TOP = 2**64 - 1
 MANY = 6 * LOAD
+NUMBERS = count()
 
 
 def entry(start: int, last: int, serial: int = 0) -> IotlbMap:
@@ -22,11 +27,15 @@ def spans(entries: Any) -> list[tuple[int, int]]:
     return [(one.start, one.last) for one in entries]
 
 
+def put(index: ExclusiveIndex, start: int, last: int, perm: int = 3, serials: Iterator[int] = NUMBERS) -> bool:
+    return index.insert_exclusive(start, last, start * 100, perm, None, serials) is not None
+
+
 def exclusive(numbers: Any) -> ExclusiveIndex:
     """Ten bytes of every twenty for each number."""
     index = ExclusiveIndex()
     for at in numbers:
-        assert index.insert_exclusive(entry(at * 20, at * 20 + 9))
+        assert put(index, at * 20, at * 20 + 9)
     return index
 
 
@@ -95,7 +104,7 @@ class TestExclusiveIndex:
             assert sound(index)
             assert index.delete_range(start, start + size) == []
             for one in gone[::3]:
-                assert index.insert_exclusive(one)
+                assert put(index, one.start, one.last)
         assert sound(index)
 
     def test_finds_in_every_bucket(self) -> None:
@@ -116,7 +125,7 @@ class TestExclusiveIndex:
     def test_translates_as_the_plain_walk_does(self) -> None:
         index = ExclusiveIndex()
         for at in range(MANY):
-            index.insert_exclusive(IotlbMap(at * 8, at * 8 + 7, at * 1000, 1 if at % 500 == 499 else 3, None, at))
+            put(index, at * 8, at * 8 + 7, perm=1 if at % 500 == 499 else 3)
         for addr in range(0, MANY * 8, 331):
             for length in (1, 9, 8 * LOAD, 16 * MANY):
                 for access in (1, 2):

@@ -98,10 +98,10 @@ class Iotlb:
     translate: Callable[[int, int, int], Translation]
     """(addr, length, access): where the bytes lead (``vhost.c:translate_desc()``, ``vringh.c:iotlb_translate()``).
 
-    ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry lacks
-    the access (``denied``). No bytes: no pieces, and success. Addresses are 64-bit and a range that wraps is not refused:
-    every look-up asks for [address reached, last byte of the whole range], which is then a degenerate range and mostly
-    misses at ``addr`` itself.
+    ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry
+    lacks the access (``denied``). No bytes: no pieces, and success. Addresses are 64-bit and a range that wraps is not
+    refused: every look-up asks for [address reached, last byte of the whole range], which is then a degenerate range
+    and mostly misses at ``addr`` itself.
     """
 
     def __init__(
