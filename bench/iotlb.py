@@ -4,7 +4,7 @@
   random bytes, translate for as many, translate3 for 12 KiB, iter64 for all mappings of 256 KiB, pair unmaps a page and
   maps it again.
 * *overlap*: n mappings at random starts, nine of ten 4 KiB, the others 64 KiB and 1 MiB; pair removes what contains the
-  first byte of a mapping and adds a page for each removed.
+  first byte of a mapping and adds that mapping.
 * *retire*: additions to a full table that drops its oldest entry.
 * *fused*: add_exclusive() against itree_first() and add_range().
 * *growth*: pages of ours alone, n = 1e2 to 1e6, in units of n = 1e2.
@@ -23,7 +23,7 @@ from bench.peers import DictTable, Table, TreeTable, iotlb, iotlb_searching_twic
 from vdpasim.core.vhost.iotlb import Iotlb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PAGE = 4096
 RW = 3
@@ -43,34 +43,48 @@ def _pages(n: int, chance: random.Random) -> list[int]:
     return [number * PAGE for number in numbers]
 
 
+def each(call: Callable[..., object], arguments: Sequence[tuple[int, ...]]) -> float:
+    """Nanoseconds of one call, over prepared arguments."""
+
+    def work() -> None:
+        for one in arguments:
+            call(*one)
+
+    return timed(work, len(arguments))
+
+
+def filled(tables: list[Table], adds: list[Callable[..., object]], maps: Sequence[tuple[int, ...]]) -> Measures:
+    """Fill several tables in one go, so that small ones take long enough to be measured."""
+
+    def fill() -> None:
+        for add in adds:
+            for one in maps:
+                add(*one)
+
+    return {"add": timed(fill, len(maps) * len(tables))}
+
+
 def pages(make: Callable[[], Table], n: int, operations: int) -> Measures:
     """All operations on a table of n pages; ``operations`` of each, the additions apart."""
     chance = random.Random(n)
-    starts = _pages(n, chance)
-    targets = _pages(n, chance)
+    starts, targets = _pages(n, chance), _pages(n, chance)
+    maps = [(start, start + PAGE - 1, target, RW) for start, target in zip(starts, targets, strict=True)]
     tables = [make() for _ in range(max(1, 2000 // n))]
-
-    def fill() -> None:
-        for table in tables:
-            add = table.add
-            for start, target in zip(starts, targets, strict=True):
-                add(start, start + PAGE - 1, target, RW)
-
-    measures = {"add": timed(fill, n * len(tables))}
+    measures = filled(tables, [table.add for table in tables], maps)
     table = tables[0]
-    asked = [chance.choice(starts) + chance.randrange(PAGE - 64) for _ in range(operations)]
+    again = chance.choices(maps, k=operations)
+    asked = [start + chance.randrange(PAGE - 64) for start, *_ in again]
 
     def pair() -> None:
         add, remove = table.add, table.remove
-        for at in asked:
-            start = at & -PAGE
-            remove(start, start + PAGE - 1)
-            add(start, start + PAGE - 1, start, RW)
+        for start, last, target, perm in again:
+            remove(start, last)
+            add(start, last, target, perm)
 
-    measures["find"] = timed(lambda: [table.find(at, at + 63) for at in asked], operations)
-    measures["translate"] = timed(lambda: [table.translate(at, 64, 1) for at in asked], operations)
-    measures["translate3"] = timed(lambda: [table.translate(at, 3 * PAGE, 1) for at in asked], operations)
-    measures["iter64"] = timed(lambda: [table.overlaps(at, at + 64 * PAGE - 1) for at in asked], operations)
+    measures["find"] = each(table.find, [(at, at + 63) for at in asked])
+    measures["translate"] = each(table.translate, [(at, 64, 1) for at in asked])
+    measures["translate3"] = each(table.translate, [(at, 3 * PAGE, 1) for at in asked])
+    measures["iter64"] = each(table.overlaps, [(at, at + 64 * PAGE - 1) for at in asked])
     measures["pair"] = timed(pair, operations)
     return measures
 
@@ -79,37 +93,25 @@ def overlap(make: Callable[[], Table], n: int, operations: int) -> Measures:
     """The operations that vhost-net needs, with mappings that overlap."""
     chance = random.Random(n)
     sizes = chance.choices([PAGE, 16 * PAGE, 256 * PAGE], [90, 9, 1], k=n)
-    ranges = [(start, start + size - 1) for size in sizes for start in [chance.randrange(n * PAGE)]]
+    starts = [chance.randrange(n * PAGE) for _ in sizes]
+    maps = [(start, start + size - 1, start, RW) for start, size in zip(starts, sizes, strict=True)]
     tables = [make() for _ in range(max(1, 2000 // n))]
-
-    def fill() -> None:
-        for table in tables:
-            add = table.add_any
-            for start, last in ranges:
-                add(start, last, start, RW)
-
-    measures = {"add": timed(fill, n * len(tables))}
+    measures = filled(tables, [table.add_any for table in tables], maps)
     table = tables[0]
-    asked = [chance.choice(ranges)[0] for _ in range(operations)]
-    places = [(start, len(_list(table.overlaps(start, start)))) for start in asked]
+    asked = chance.choices(starts, k=operations)
+    again = chance.choices(maps, k=operations)
 
     def pair() -> None:
-        # As many come back as have gone, one page each, so that the table keeps its size.
+        # What contains the first byte goes, the mapping comes back alone: fewer and fewer overlaps, for all candidates.
         add, remove = table.add_any, table.remove
-        for start, gone in places:
+        for start, last, target, perm in again:
             remove(start, start)
-            for number in range(gone):
-                add(start + number, start + number + PAGE - 1, start, RW)
+            add(start, last, target, perm)
 
-    measures["find"] = timed(lambda: [table.find(at, at + 63) for at in asked], operations)
-    measures["iter64"] = timed(lambda: [table.overlaps(at, at + 64 * PAGE - 1) for at in asked], operations)
+    measures["find"] = each(table.find, [(at, at + 63) for at in asked])
+    measures["iter64"] = each(table.overlaps, [(at, at + 64 * PAGE - 1) for at in asked])
     measures["pair"] = timed(pair, operations)
     return measures
-
-
-def _list(found: object) -> list[object]:
-    assert isinstance(found, list)
-    return found
 
 
 def retire_ours(n: int) -> Measures:

@@ -221,21 +221,23 @@ class Iotlb:
 
     def _insert(self, start: int, last: int, addr: int, perm: int, opaque: object) -> IotlbMap:
         index = self._index
-        entry = None
         if isinstance(index, ExclusiveIndex):
             entry = index.insert_exclusive(start, last, addr, perm, opaque, self._serials)
-            if entry is None:
-                index = OverlapIndex(index.maps())
-                self._use(index)
-        if isinstance(index, OverlapIndex):
-            entry = IotlbMap(start, last, addr, perm, opaque, next(self._serials))
-            index.insert(entry)
-        assert entry is not None, "one of the two has taken it"
-        if self._fifo is not None:
-            self._fifo[entry.serial] = entry
+            if entry is not None:
+                self._account(entry)
+                return entry
+            index = OverlapIndex(index.maps())
+            self._use(index)
+        entry = IotlbMap(start, last, addr, perm, opaque, next(self._serials))
+        index.insert(entry)
+        self._account(entry)
+        return entry
+
+    def _account(self, entry: IotlbMap) -> None:
         self.nmaps += 1
         self.generation += 1
-        return entry
+        if self._fifo is not None:
+            self._fifo[entry.serial] = entry
 
     # -- remove and change
 
