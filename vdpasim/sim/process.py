@@ -27,7 +27,7 @@ from vdpasim.uapi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
 from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Call
+    from vdpasim.core.kernel import Call, Steps
     from vdpasim.core.mm.mm import AddressSpace
     from vdpasim.core.mm.rlimit import Rlimits
     from vdpasim.sim.simulator import Simulator
@@ -42,6 +42,12 @@ class MemfdFile(DriverFile):
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
+
+    def release(self, call: Call) -> Steps:
+        """The last descriptor has gone; mappings keep the memory."""
+        yield from ()
+        self.memory.put()
+        return 0
 
 
 @attrs.frozen

@@ -1,0 +1,341 @@
+"""Address spaces: mappings, their changes, and access through them (mirrors mm/mmap.c, mm/mprotect.c, mm/mremap.c, mm/memory.c).
+
+Theory. An address space is an ordered list of VMAs. Every change cuts mappings at its borders and joins neighbours that
+could be one, exactly as a kernel does, because a driver that walks VMAs makes one IOTLB entry of each. ``seq`` changes with
+every change of the map, so whoever caches a translation can tell.
+
+Reads and writes come up short at the first byte that is not there, not allowed, or beyond the end of its object. A write
+to a private mapping of a file gives the process a page of its own. The address space lives while it has users: tasks that
+run in it and whoever was cloned into it; with the last one its mappings go.
+
+Not modelled: stack growth, mlock, madvise, userfaultfd, huge page alignment of addresses.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from vdpasim.core.mm import pin as _pin
+from vdpasim.core.mm.memory import Memory
+from vdpasim.core.mm.vma import Vma
+from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Extent
+from vdpasim.core.rules import fail
+from vdpasim.core.uaccess import TASK_SIZE_MAX
+from vdpasim.uapi.mman import PROT_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vdpasim.core.mm.memory import Folio, PhysicalMemory
+    from vdpasim.core.ports import Run, VmaView
+
+MMAP_BASE = 0x7F00_0000_0000
+"""Where mappings without an address begin; they go upwards, apart from each other."""
+MMAP_GAP = 0x10000
+
+
+class AddressSpace:
+    """One simulated address space, the :class:`~vdpasim.core.ports.Mm` of a process."""
+
+    def __init__(self, ident: str, phys: PhysicalMemory) -> None:
+        self.ident = ident
+        self.phys = phys
+        self.pinned_vm = 0
+        self.seq = 0
+        self.users = 1
+        self.on_gone: list[Callable[[], None]] = []
+        """Called when the last user has gone."""
+        self._vmas: list[Vma] = []
+        self._lasts: list[int] = []
+        self._private = Memory(ident + "/anon", TASK_SIZE_MAX, phys)
+        self._next = MMAP_BASE
+        self._shmem = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.users > 0
+
+    def get_user(self) -> None:
+        """One more user (``mmget``)."""
+        self.users += 1
+
+    def put_user(self) -> None:
+        """One user less (``mmput``); the last one takes the mappings with it."""
+        self.users -= 1
+        if self.users == 0:
+            self._replace(0, TASK_SIZE_MAX - 1, [])
+            for callback in self.on_gone:
+                callback()
+
+    # -- changing the map
+
+    def mmap(  # noqa: D417 - the arguments are mmap(2)'s
+        self,
+        addr: int | None,
+        length: int,
+        prot: int,
+        *,
+        shared: bool,
+        obj: Memory | None = None,
+        offset: int = 0,
+        fixed: bool = False,
+        file_writable: bool = True,
+    ) -> int:
+        """mmap(2): the address. Without ``obj`` the memory is anonymous; shared anonymous memory is an object as well.
+
+        An ``addr`` that is not ``fixed`` is a hint and taken if free.
+
+        Raises:
+            KernelError: EINVAL length or alignment, EACCES writable shared mapping of a read-only file, ENOMEM no room.
+        """
+        if length <= 0 or offset & ~PAGE_MASK or (fixed and (addr is None or addr & ~PAGE_MASK)):
+            raise fail("mm.mmap.invalid")
+        if shared and prot & PROT_WRITE and not file_writable:
+            raise fail("mm.mmap.read-only-file")
+        size = _page_align(length)
+        at = addr if fixed and addr is not None else self._place(addr, size)
+        if at + size > TASK_SIZE_MAX:
+            raise fail("mm.mmap.no-room")
+        if shared and obj is None:
+            obj = Memory(f"{self.ident}/shmem{self._shmem}", size, self.phys)
+            obj.refs = 0
+            self._shmem += 1
+        self._replace(at, at + size - 1, [Vma(at, at + size - 1, prot, shared, file_writable, obj, offset)])
+        return at
+
+    def munmap(self, addr: int, length: int) -> None:
+        """munmap(2): nothing there is no error.
+
+        Raises:
+            KernelError: EINVAL alignment, length, or beyond the user half.
+        """
+        last = self._checked(addr, length)
+        self._replace(addr, last, [])
+
+    def mprotect(self, addr: int, length: int, prot: int) -> None:
+        """mprotect(2).
+
+        Raises:
+            KernelError: EINVAL alignment, ENOMEM a hole in the range, EACCES a shared mapping of a read-only file.
+        """
+        last = self._checked(addr, length, empty_ok=True)
+        parts = [vma.part(addr, last) for vma in self._overlapping(addr, last)]
+        if sum(part.last - part.start + 1 for part in parts) < last - addr + 1:
+            raise fail("mm.mprotect.hole")
+        if prot & PROT_WRITE and any(part.shared and not part.file_writable for part in parts):
+            raise fail("mm.mprotect.access")
+        for part in parts:
+            part.prot = prot
+        self._replace(addr, last, parts, keep_private=True)
+
+    def mremap(self, addr: int, length: int, new_length: int, to: int | None = None) -> int:
+        """mremap(2) with MREMAP_MAYMOVE, with ``to`` as MREMAP_FIXED: the new address; pages move along.
+
+        Raises:
+            KernelError: EINVAL alignment, length or overlap of old and new; EFAULT the old range is not one mapping.
+        """
+        size, new_size = _page_align(length), _page_align(new_length)
+        if addr & ~PAGE_MASK or not size or not new_size or (to is not None and to & ~PAGE_MASK):
+            raise fail("mm.mremap.invalid")
+        if to is not None and to < addr + size and addr < to + new_size:
+            raise fail("mm.mremap.invalid")
+        old = self._find(addr)
+        if old is None or old.last < addr + size - 1:
+            raise fail("mm.mremap.fault")
+        at = self._place(None, new_size) if to is None else to
+        if at + new_size > TASK_SIZE_MAX:
+            raise fail("mm.mmap.no-room")
+        moved = old.part(addr, addr + size - 1)
+        self._replace(at, at + new_size - 1, [])
+        self._move_private(addr, at, min(size, new_size))
+        grown = Vma(at, at + new_size - 1, moved.prot, moved.shared, moved.file_writable, moved.obj, moved.offset)
+        self._replace(at, at + new_size - 1, [grown], keep_private=True)
+        self._replace(addr, addr + size - 1, [])
+        return at
+
+    def _checked(self, addr: int, length: int, *, empty_ok: bool = False) -> int:
+        size = _page_align(length)
+        if addr & ~PAGE_MASK or size < 0 or (not size and not empty_ok) or addr + size > TASK_SIZE_MAX:
+            raise fail("mm.range.invalid")
+        return addr + size - 1
+
+    def _place(self, hint: int | None, size: int) -> int:
+        if hint is not None and not hint & ~PAGE_MASK and not self._overlapping(hint, hint + size - 1):
+            return hint
+        while self._overlapping(self._next, self._next + size - 1):
+            self._next = self._overlapping(self._next, self._next + size - 1)[-1].last + 1 + MMAP_GAP
+        at = self._next
+        self._next += size + MMAP_GAP
+        return at
+
+    def _replace(self, start: int, last: int, new: list[Vma], *, keep_private: bool = False) -> None:
+        # put `new` in place of whatever is in [start, last], cutting at the borders and joining what could be one
+        self.seq += 1
+        i = bisect_left(self._lasts, start)
+        gone = self._overlapping(start, last)
+        j = i + len(gone)
+        around = [vma.part(vma.start, start - 1) for vma in gone[:1] if vma.start < start]
+        around += new
+        around += [vma.part(last + 1, vma.last) for vma in gone[-1:] if vma.last > last]
+        low, high = max(i - 1, 0), min(j + 1, len(self._vmas))
+        before, after = self._vmas[low:i], self._vmas[j:high]
+        pieces = _joined([*before, *around, *after])
+        for vma in pieces:
+            if vma.obj is not None:
+                vma.obj.get()
+        for vma in self._vmas[low:high]:
+            if vma.obj is not None:
+                vma.obj.put()
+        self._vmas[low:high] = pieces
+        self._lasts[low:high] = [vma.last for vma in pieces]
+        if not keep_private:
+            self._private.drop_pages(start >> PAGE_SHIFT, last >> PAGE_SHIFT)
+
+    def _move_private(self, addr: int, to: int, size: int) -> None:
+        shift = (to - addr) >> PAGE_SHIFT
+        first, last = addr >> PAGE_SHIFT, (addr + size - 1) >> PAGE_SHIFT
+        for index, folio, page in list(self._private.populated()):
+            if first <= index <= last:
+                self._private.set_page(index + shift, folio, page)
+
+    # -- looking
+
+    def _overlapping(self, start: int, last: int) -> list[Vma]:
+        i = bisect_left(self._lasts, start)
+        j = i
+        while j < len(self._vmas) and self._vmas[j].start <= last:
+            j += 1
+        return self._vmas[i:j]
+
+    def _find(self, addr: int) -> Vma | None:
+        i = bisect_left(self._lasts, addr)
+        if i == len(self._vmas) or self._vmas[i].start > addr:
+            return None
+        return self._vmas[i]
+
+    def vmas(self, addr: int) -> Iterator[VmaView]:
+        for i in range(bisect_left(self._lasts, addr), len(self._vmas)):
+            yield self._vmas[i].view()
+
+    def extents(self, addr: int, length: int) -> list[Extent]:
+        out: list[Extent] = []
+        last = addr + length - 1
+        for vma in self._overlapping(addr, last):
+            if vma.start > addr:
+                break
+            part = vma.part(addr, last)
+            if part.obj is not None and part.shared:
+                out.append(Extent(part.obj.name, part.offset, part.last - part.start + 1))
+            else:
+                out += self._private_extents(part)
+            addr = part.last + 1
+        return out
+
+    def _private_extents(self, part: Vma) -> list[Extent]:
+        # pages the process has of its own are its anonymous memory, at their address; the others still the file's
+        if part.obj is None:
+            return [Extent(self._private.name, part.start, part.last - part.start + 1)]
+        out: list[Extent] = []
+        for at, size in _pages(part.start, part.last - part.start + 1):
+            own = self._private.known(at >> PAGE_SHIFT) is not None
+            name, offset = (self._private.name, at) if own else (part.obj.name, part.offset + at - part.start)
+            if out and out[-1].object == name and out[-1].offset + out[-1].length == offset:
+                out[-1] = Extent(name, out[-1].offset, out[-1].length + size)
+            else:
+                out.append(Extent(name, offset, size))
+        return out
+
+    # -- access
+
+    def read(self, addr: int, length: int) -> bytes:
+        parts = []
+        for at, size in _pages(addr, length):
+            vma = self._find(at)
+            found = self.page(vma, at, write=False) if vma is not None and vma.readable else None
+            if found is None:
+                break
+            folio, page = found
+            parts.append(folio.read(page * PAGE_SIZE + (at & ~PAGE_MASK), size))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> int:
+        done = 0
+        for at, size in _pages(addr, len(data)):
+            vma = self._find(at)
+            found = self.page(vma, at, write=True) if vma is not None and vma.writable else None
+            if found is None:
+                break
+            folio, page = found
+            folio.write(page * PAGE_SIZE + (at & ~PAGE_MASK), data[done : done + size])
+            done += size
+        return done
+
+    def page(self, vma: Vma, addr: int, *, write: bool) -> tuple[Folio, int] | None:
+        """The frame behind an address, as (folio, page in it); ``write`` gives a private mapping its own page.
+
+        None beyond the end of the object. Protection is the caller's to check.
+        """
+        index = addr >> PAGE_SHIFT
+        behind = vma.offset + (addr & PAGE_MASK) - vma.start >> PAGE_SHIFT
+        if vma.shared and vma.obj is not None:
+            return vma.obj.page(behind)
+        if vma.obj is None or (own := self._private.known(index)) is not None:
+            return self._private.page(index) if vma.obj is None else own
+        source = vma.obj.page(behind)
+        if source is None or not write:
+            return source
+        folio, page = source
+        return self._private.own_copy(index, folio.read(page * PAGE_SIZE, PAGE_SIZE))
+
+    def pin(self, addr: int, npages: int, *, write: bool) -> list[Run]:
+        return _pin.pin_user_pages(self, addr, npages, write=write)
+
+    def populate_runs(self, addr: int, length: int, folio_pages: int) -> None:
+        """Give private anonymous pages frames that are adjacent in runs of ``folio_pages``."""
+        for index in range(addr >> PAGE_SHIFT, addr + length >> PAGE_SHIFT, folio_pages):
+            self._private.fault_in_run(index, folio_pages)
+
+    def vma_at(self, addr: int) -> Vma | None:
+        """The mapping an address is in."""
+        return self._find(addr)
+
+    # -- fork
+
+    def fork(self, ident: str) -> AddressSpace:
+        """A copy: shared mappings shared, private pages copied, so that the parent keeps its frames and their pins."""
+        child = AddressSpace(ident, self.phys)
+        child._next = self._next
+        child._vmas = [vma.part(vma.start, vma.last) for vma in self._vmas]
+        child._lasts = list(self._lasts)
+        for vma in child._vmas:
+            if vma.obj is not None:
+                vma.obj.get()
+        for index, folio, page in self._private.populated():
+            child._private.own_copy(index, folio.read(page * PAGE_SIZE, PAGE_SIZE))
+        return child
+
+
+def _page_align(length: int) -> int:
+    return (length + PAGE_SIZE - 1) & PAGE_MASK
+
+
+def _pages(addr: int, length: int) -> Iterator[tuple[int, int]]:
+    # (address, bytes) page by page, inside the user half
+    last = min(addr + length, TASK_SIZE_MAX)
+    while addr < last:
+        size = min(PAGE_SIZE - (addr & ~PAGE_MASK), last - addr)
+        yield addr, size
+        addr += size
+
+
+def _joined(pieces: list[Vma]) -> list[Vma]:
+    out: list[Vma] = []
+    for vma in pieces:
+        if out and out[-1].joins(vma):
+            out[-1] = Vma(
+                out[-1].start, vma.last, vma.prot, vma.shared, vma.file_writable, vma.obj, out[-1].offset
+            )
+        else:
+            out.append(vma)
+    return out
