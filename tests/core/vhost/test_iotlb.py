@@ -393,6 +393,14 @@ class TestSetAddr:
 
 
 class TestTable:
+    def test_answers_for_what_it_holds_now_also_through_methods_kept_from_before(self) -> None:
+        new = table((0, 9))
+        first, overlaps, translate = new.itree_first, new.overlaps, new.translate
+        new.add_range(5, 14, 0, RW)
+        assert (serial(first(12, 12)), len(overlaps(7, 7)), translate(12, 1, RO).miss) == (1, 2, None)
+        new.reset()
+        assert (first(12, 12), overlaps(7, 7), translate(12, 1, RO).miss) == (None, [], 12)
+
     def test_is_true_also_when_empty(self) -> None:
         assert table()
 

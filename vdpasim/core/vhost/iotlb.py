@@ -37,7 +37,7 @@ from vdpasim.core.rules import fail, hit
 from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, IotlbMap, OverlapIndex, Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 __all__ = ["Iotlb", "IotlbMap", "IotlbStatistics", "Translation"]
 
@@ -62,47 +62,7 @@ class IotlbStatistics:
 class Iotlb:
     """An ordered multiset of entries (``struct vhost_iotlb``). Ranges are inclusive, addresses 0 to 2^64-1."""
 
-    __slots__ = (
-        "_cap",
-        "_fifo",
-        "_index",
-        "_insert_exclusive",
-        "_limit",
-        "_remaps",
-        "_retire",
-        "_retired",
-        "_serials",
-        "generation",
-        "itree_first",
-        "itree_next",
-        "nmaps",
-        "overlaps",
-        "translate",
-    )
-
-    # Looking up is the index's own business, and the hottest there is: a method of ours in between would cost a sixth.
-
-    itree_first: Callable[[int, int], IotlbMap | None]
-    """(start, last): the first entry with ``entry.start <= last`` and ``entry.last >= start``.
-
-    First is the smallest start, among equal ones the oldest. A degenerate range (start > last) asks the same
-    (``vhost_iotlb_itree_first``).
-    """
-
-    itree_next: Callable[[IotlbMap, int, int], IotlbMap | None]
-    """(entry, start, last): the next such entry behind one in the table (``vhost_iotlb_itree_next``)."""
-
-    overlaps: Callable[[int, int], list[IotlbMap]]
-    """(start, last): all entries that ``itree_first`` and ``itree_next`` would find, in order."""
-
-    translate: Callable[[int, int, int], Translation]
-    """(addr, length, access): where the bytes lead (``vhost.c:translate_desc()``, ``vringh.c:iotlb_translate()``).
-
-    ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry
-    lacks the access (``denied``). No bytes: no pieces, and success. Addresses are 64-bit and a range that wraps is not
-    refused: every look-up asks for [address reached, last byte of the whole range], which is then a degenerate range
-    and mostly misses at ``addr`` itself.
-    """
+    __slots__ = ("_cap", "_fifo", "_index", "_limit", "_remaps", "_retire", "_retired", "_serials", "generation", "nmaps")
 
     def __init__(
         self,
@@ -122,7 +82,7 @@ class Iotlb:
         self._retire = retire
         self._cap = limit if enforce_limit or (retire and limit) else _NO_LIMIT
         self._fifo: OrderedDict[int, IotlbMap] | None = OrderedDict() if retire and limit else None
-        self._use(ExclusiveIndex())
+        self._index: ExclusiveIndex | OverlapIndex = ExclusiveIndex()
         self._serials = count() if serials is None else serials
         self._remaps = 0
         self._retired = 0
@@ -130,14 +90,6 @@ class Iotlb:
         """Number of entries."""
         self.generation = 0
         """Changes with every change of the table; a cached translation is good for one value."""
-
-    def _use(self, index: ExclusiveIndex | OverlapIndex) -> None:
-        self._index = index
-        self._insert_exclusive = index.insert_exclusive if isinstance(index, ExclusiveIndex) else None
-        self.itree_first = index.first
-        self.itree_next = index.following
-        self.overlaps = index.overlaps
-        self.translate = index.translate
 
     @property
     def limit(self) -> int:
@@ -186,16 +138,17 @@ class Iotlb:
         Raises:
             KernelError: as :meth:`add_range`.
         """
-        insert = self._insert_exclusive
-        if insert is not None and start <= last and self.nmaps < self._cap and (start or last != U64_MAX):
-            entry = insert(start, last, addr, perm, opaque, self._serials)
+        index = self._index
+        plain = start <= last and self.nmaps < self._cap and (start or last != U64_MAX)
+        if plain and isinstance(index, ExclusiveIndex):
+            entry = index.insert_exclusive(start, last, addr, perm, opaque, self._serials)
             if entry is not None:
                 self.nmaps += 1
                 self.generation += 1
                 if self._fifo is not None:
                     self._fifo[entry.serial] = entry
             return entry
-        if self.itree_first(start, last) is not None:
+        if index.first(start, last) is not None:
             return None
         return self.add_range(start, last, addr, perm, opaque)[0]
 
@@ -226,8 +179,7 @@ class Iotlb:
             if entry is not None:
                 self._account(entry)
                 return entry
-            index = OverlapIndex(index.maps())
-            self._use(index)
+            self._index = index = OverlapIndex(index.maps())
         entry = IotlbMap(start, last, addr, perm, opaque, next(self._serials))
         index.insert(entry)
         self._account(entry)
@@ -238,6 +190,33 @@ class Iotlb:
         self.generation += 1
         if self._fifo is not None:
             self._fifo[entry.serial] = entry
+
+    # -- look up
+
+    def itree_first(self, start: int, last: int) -> IotlbMap | None:
+        """The first entry with ``entry.start <= last`` and ``entry.last >= start`` (``vhost_iotlb_itree_first``).
+
+        First is the smallest start, among equal ones the oldest. A degenerate range (start > last) asks the same.
+        """
+        return self._index.first(start, last)
+
+    def itree_next(self, entry: IotlbMap, start: int, last: int) -> IotlbMap | None:
+        """The next such entry behind ``entry``, which must be in the table (``vhost_iotlb_itree_next``)."""
+        return self._index.following(entry, start, last)
+
+    def overlaps(self, start: int, last: int) -> list[IotlbMap]:
+        """All entries that ``itree_first`` and ``itree_next`` would find, in order."""
+        return self._index.overlaps(start, last)
+
+    def translate(self, addr: int, length: int, access: int) -> Translation:
+        """Where ``length`` bytes from ``addr`` on lead (``vhost.c:translate_desc()``, ``vringh.c:iotlb_translate()``).
+
+        ``access`` is 1 to read, 2 to write. The walk stops at the first byte without an entry (``miss``) or whose entry
+        lacks the access (``denied``). No bytes: no pieces, and success. Addresses are 64-bit and a range that wraps is
+        not refused: every look-up asks for [address reached, last byte of the whole range], which is then a degenerate
+        range and mostly misses at ``addr`` itself.
+        """
+        return self._index.translate(addr, length, access)
 
     # -- remove and change
 
@@ -276,7 +255,7 @@ class Iotlb:
             entry.live = False
         self.generation += self.nmaps
         self.nmaps = 0
-        self._use(ExclusiveIndex())
+        self._index = ExclusiveIndex()
         if self._fifo is not None:
             self._fifo.clear()
 
