@@ -62,7 +62,18 @@ class IotlbStatistics:
 class Iotlb:
     """An ordered multiset of entries (``struct vhost_iotlb``). Ranges are inclusive, addresses 0 to 2^64-1."""
 
-    __slots__ = ("_cap", "_fifo", "_index", "_limit", "_remaps", "_retire", "_retired", "_serials", "generation", "nmaps")
+    __slots__ = (
+        "_cap",
+        "_fifo",
+        "_index",
+        "_limit",
+        "_remaps",
+        "_retire",
+        "_retired",
+        "_serials",
+        "generation",
+        "nmaps",
+    )
 
     def __init__(
         self,
