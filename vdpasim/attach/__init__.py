@@ -1,0 +1,1 @@
+"""A real process under the simulated kernel: live implementations of the ports, Linux only."""
