@@ -256,6 +256,22 @@ class Worker(Unit):
         self.running = False
 
 
+@attrs.frozen
+class KernelStatistics:
+    """Counts of one kernel object."""
+
+    calls: int
+    """System calls submitted; messages written in one step are not among them."""
+    steps: int
+    """Units run to their next yield."""
+    events: int
+    """Events handed to the sink."""
+    ready: int
+    """Units that could run now."""
+    sleeping: int
+    """Deadlines somebody waits for."""
+
+
 Sink = Callable[[Event], None]
 Chooser = Callable[[list[Unit]], int]
 
@@ -276,6 +292,7 @@ class Kernel:
     """A real process is attached: a bug of ours ends the call with EIO instead of raising."""
     seq: int = 0
     steps: int = 0
+    calls: int = 0
     naps: int = 0
     """Sleeps with a deadline so far: breaks ties between equal deadlines."""
     current: Unit | None = None
@@ -298,6 +315,7 @@ class Kernel:
         if self.sink:
             self.emit(Kind.ENTER, op, str(file), args, unit=task.name)
         file.get()
+        self.calls += 1
         call.gen = file.syscall(call)
         self.ready.append(call)
         return call
@@ -329,6 +347,10 @@ class Kernel:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
+    def statistics(self) -> KernelStatistics:
+        """Counts so far."""
+        return KernelStatistics(self.calls, self.steps, self.seq, len(self.ready), len(self.timers))
+
     # -- running
 
     def make_ready(self, unit: Unit, why: Woken | None) -> None:
@@ -349,7 +371,7 @@ class Kernel:
             unit.finish(stop.value)
         except KernelError as error:
             unit.refuse(error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a bug of ours, see _crash
+        except Exception as error:
             self._crash(unit, error)
         else:
             self._park(unit, request)

@@ -1,13 +1,15 @@
-"""Physical memory and the objects made of it: frames, folios, memfd-like and anonymous memory (mirrors mm/shmem.c, mm/gup.c).
+"""Physical memory and the objects made of it: frames, folios, memfd-like and anonymous memory (mirrors mm/shmem.c,
+mm/gup.c).
 
-Theory. Physical memory is handed out in *folios*, runs of adjacent 4 KiB frames with one array of bytes. A memory object
-maps page numbers to frames of folios, lazily: nothing exists until it is touched, and bytes nobody wrote cost nothing.
-Whether neighbouring pages are physically adjacent is a property of the object (``folio_pages``): with 1 they never are,
-because the allocator leaves a gap after every folio. That matters, because a pinned range becomes one IOTLB entry per
-contiguous run.
+Theory. Physical memory is handed out in *folios*, runs of adjacent 4 KiB frames with one array of bytes. A memory
+object maps page numbers to frames of folios, lazily: nothing exists until it is touched, and bytes nobody wrote cost
+nothing. Whether neighbouring pages are physically adjacent is a property of the object (``folio_pages``): with 1 they
+never are, because the allocator leaves a gap after every folio. That matters, because a pinned range becomes one IOTLB
+entry per contiguous run.
 
-A frame lives as long as an object maps it or somebody pins it. A page that was punched out, truncated or unmapped leaves
-its pinned frame behind: whoever holds the physical address goes on reading and writing it, and nobody else sees it.
+A frame lives as long as an object maps it or somebody pins it. A page that was punched out, truncated or unmapped
+leaves its pinned frame behind: whoever holds the physical address goes on reading and writing it, and nobody else sees
+it.
 
 Not modelled: swapping, migration, huge page splitting, memory pressure.
 """

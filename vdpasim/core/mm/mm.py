@@ -1,12 +1,13 @@
-"""Address spaces: mappings, their changes, and access through them (mirrors mm/mmap.c, mm/mprotect.c, mm/mremap.c, mm/memory.c).
+"""Address spaces: mappings, their changes, and access through them (mirrors mm/mmap.c, mm/mprotect.c, mm/mremap.c,
+mm/memory.c).
 
-Theory. An address space is an ordered list of VMAs. Every change cuts mappings at its borders and joins neighbours that
-could be one, exactly as a kernel does, because a driver that walks VMAs makes one IOTLB entry of each. ``seq`` changes with
-every change of the map, so whoever caches a translation can tell.
+Theory. An address space is an ordered list of VMAs. Every change cuts mappings at its borders and joins neighbours
+that could be one, exactly as a kernel does, because a driver that walks VMAs makes one IOTLB entry of each. ``seq``
+changes with every change of the map, so whoever caches a translation can tell.
 
-Reads and writes come up short at the first byte that is not there, not allowed, or beyond the end of its object. A write
-to a private mapping of a file gives the process a page of its own. The address space lives while it has users: tasks that
-run in it and whoever was cloned into it; with the last one its mappings go.
+Reads and writes come up short at the first byte that is not there, not allowed, or beyond the end of its object. A
+write to a private mapping of a file gives the process a page of its own. The address space lives while it has users:
+tasks that run in it and whoever was cloned into it; with the last one its mappings go.
 
 Not modelled: stack growth, mlock, madvise, userfaultfd, huge page alignment of addresses.
 """
@@ -70,7 +71,7 @@ class AddressSpace:
 
     # -- changing the map
 
-    def mmap(  # noqa: D417 - the arguments are mmap(2)'s
+    def mmap(
         self,
         addr: int | None,
         length: int,

@@ -1,8 +1,9 @@
 """Long-term pins (mirrors pin_user_pages() and FOLL_LONGTERM of mm/gup.c).
 
 Theory. A pin faults the page in and holds its frame. For a long-term pin the frame must be the one the process goes on
-using, so a page shared with a file or not yet copied is given to the process first, for reading too. Adjacent frames come
-back as one run. A page that cannot be pinned ends the pin; what came before stays pinned and is the caller's to release.
+using, so a page shared with a file or not yet copied is given to the process first, for reading too. Adjacent frames
+come back as one run. A page that cannot be pinned ends the pin; what came before stays pinned and is the caller's to
+release.
 """
 
 from __future__ import annotations

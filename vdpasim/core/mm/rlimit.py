@@ -1,7 +1,7 @@
 """Resource limits and capabilities of a task (mirrors do_prlimit() of kernel/sys.c and kernel/capability.c).
 
-Theory. RLIMIT_MEMLOCK has a soft limit, which drivers look at, and a hard one, above which only CAP_SYS_RESOURCE raises it.
-Whether a driver consults CAP_IPC_LOCK is the driver's affair; vhost-vdpa does not.
+Theory. RLIMIT_MEMLOCK has a soft limit, which drivers look at, and a hard one, above which only CAP_SYS_RESOURCE
+raises it. Whether a driver consults CAP_IPC_LOCK is the driver's affair; vhost-vdpa does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One mapping, and what makes two of them one (mirrors struct vm_area_struct and vma_merge() of mm/vma.c).
 
-Theory. A VMA is an inclusive range with a protection and what lies behind it: a memory object at an offset, or nothing for
-private anonymous memory. Private pages, the copies of a file's pages and anonymous ones alike, live beside it in a
-:class:`~vdpasim.core.mm.memory.Memory` of its own, by virtual page number, so cutting and joining mappings moves no page.
+Theory. A VMA is an inclusive range with a protection and what lies behind it: a memory object at an offset, or nothing
+for private anonymous memory. Private pages, the copies of a file's pages and anonymous ones alike, live beside it in a
+:class:`~vdpasim.core.mm.memory.Memory` of its own, by virtual page number, so cutting and joining mappings moves no
+page.
 """
 
 from __future__ import annotations

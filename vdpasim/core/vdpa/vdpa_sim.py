@@ -45,6 +45,20 @@ U64_MAX = (1 << 64) - 1
 QUEUE_MAX = 256
 
 
+@attrs.frozen
+class SimStatistics:
+    """Counts of one simulated device since it was made."""
+
+    kicks: int
+    """Kicks that reached the device."""
+    passes: int
+    """Times the worker served the queues."""
+    interrupts: int
+    """Queue callbacks called."""
+    resets: int
+    """Resets, those at open and release included."""
+
+
 class Behaviour(Protocol):
     """What makes the framework a network or a block device."""
 
@@ -102,6 +116,9 @@ class VdpaSim(VdpaDevice):
     status: int = 0
     features: int = 0
     generation: int = 0
+    kicks: int = 0
+    passes: int = 0
+    interrupts: int = 0
     config_cb: Callable[[], None] | None = None
     config: bytearray = attrs.field(kw_only=True)
     work: Work = attrs.field(init=False)
@@ -127,6 +144,7 @@ class VdpaSim(VdpaDevice):
         if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
             hit("sim.worker.not-running")
             return
+        self.passes += 1
         yield from self.behaviour.work(self)
 
     def schedule_work(self) -> None:
@@ -136,7 +154,12 @@ class VdpaSim(VdpaDevice):
     def notify(self, vq: VdpasimVirtqueue) -> None:
         """Interrupt for a queue."""
         if vq.cb is not None:
+            self.interrupts += 1
             vq.cb()
+
+    def statistics(self) -> SimStatistics:
+        """Counts so far."""
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.generation)
 
     # -- queues
 
@@ -172,6 +195,7 @@ class VdpaSim(VdpaDevice):
         return self.vqs[idx].vring.last_avail_idx, 0
 
     def kick_vq(self, idx: int) -> None:
+        self.kicks += 1
         if self.status & VIRTIO_CONFIG_S_DRIVER_OK and not self.running and self.kernel.on("pending-kick"):
             hit("sim.kick.remembered")
             self.pending_kick = True

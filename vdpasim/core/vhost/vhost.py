@@ -34,6 +34,22 @@ NUM_MAX = 0xFFFF
 VHOST_FORK_KTHREAD, VHOST_FORK_TASK = 0, 1
 
 
+@attrs.frozen
+class VhostStatistics:
+    """Counts of one open vhost device."""
+
+    messages: int
+    """IOTLB messages that were written and understood."""
+    misses: int
+    """Misses queued for the reader."""
+    unread: int
+    """Messages nobody has read yet."""
+    pending: int
+    """Misses that were read and wait for an UPDATE."""
+    kicks: int
+    """Writes to kick eventfds that reached the device."""
+
+
 @attrs.define(eq=False)
 class VhostVirtqueue:
     """``struct vhost_virtqueue``: the generic layer's copy of a ring's state."""
@@ -77,6 +93,7 @@ class VhostVirtqueue:
 
     def handle_kick(self) -> None:
         """The kick eventfd was written."""
+        self.dev.kicks_seen += 1
         self.dev.handle_kick(self)
 
     def has_feature(self, bit: int) -> bool:
@@ -114,11 +131,20 @@ class VhostDev(abc.ABC):
     pending_list: list[Miss] = attrs.Factory(list)
     log: EventFd | None = None
     fork_owner: int = VHOST_FORK_TASK
+    messages_written: int = 0
+    misses_queued: int = 0
+    kicks_seen: int = 0
     codec: Codec = attrs.field(init=False)
     """The message layouts of the kernel's ABI."""
 
     def __attrs_post_init__(self) -> None:
         self.codec = codec(self.kernel.abi)
+
+    def statistics(self) -> VhostStatistics:
+        """Counts since open."""
+        return VhostStatistics(
+            self.messages_written, self.misses_queued, len(self.read_list), len(self.pending_list), self.kicks_seen
+        )
 
     def check_owner(self, mm: Mm) -> bool:
         """Whether the address space is the owner's (``vhost_dev_check_owner``)."""

@@ -130,6 +130,7 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     """
     shape = dev.codec
     asid, msg, ret = decode_msg(dev, shape, buffer.peek(0, shape.v2_size))
+    dev.messages_written += 1
     yield from dev.mutex.lock()
     try:
         dev.process_msg(call.task, asid, msg)
@@ -148,6 +149,7 @@ def vhost_chr_write(dev: VhostDev, task: Caller, data: bytes) -> int:
         KernelError: EINVAL as there; a handler's refusal keeps its own errno, which the caller must hide.
     """
     asid, msg, ret = decode_msg(dev, dev.codec, data)
+    dev.messages_written += 1
     try:
         dev.process_msg(task, asid, msg)
     except KernelError as error:
@@ -248,6 +250,7 @@ def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:
 def vhost_iotlb_miss(vq: VhostVirtqueue, iova: int, perm: int) -> None:
     """Queue a MISS for the first unmapped byte; identical ones are not merged."""
     dev = vq.dev
+    dev.misses_queued += 1
     dev.read_list.append(Miss(vq, iova, perm, vq.backend_has_feature(VHOST_BACKEND_F_IOTLB_MSG_V2)))
     if dev.kernel.sink:
         dev.kernel.emit(Kind.MISS, dev.name, vq.index, iova, perm)
