@@ -5,8 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 JOBS   ?= 2
+GOLDEN := $(addprefix tests/golden/,6.1 6.12 6.12-va)
 
-.PHONY: demo test setup format lint types floors cover scenarios conform bench fuzz wheel ci clean
+.PHONY: demo test setup format lint types floors cover scenarios conform evidence bench fuzz wheel ci clean
 .DEFAULT_GOAL := test
 
 # One stamp per set of packages; a second call finds it newer than pyproject.toml and does nothing.
@@ -60,7 +61,11 @@ scenarios: $(VENV)/stamp-run
 	@$(BIN)/vdpasim run scenarios
 
 conform: $(VENV)/stamp-run
-	@$(BIN)/vdpasim conform --all --agreement tests/golden/agreement.toml tests/golden/6.1 tests/golden/6.12 tests/golden/6.12-va
+	@$(BIN)/vdpasim conform --all --agreement tests/golden/agreement.toml $(GOLDEN)
+
+# Which golden cases confirm which rule; shipped with the package and read by `vdpasim explain`.
+evidence: $(VENV)/stamp-run
+	@$(BIN)/vdpasim conform --all --agreement tests/golden/agreement.toml --evidence vdpasim/core/rules/evidence.json $(GOLDEN) > /dev/null
 
 bench: $(VENV)/stamp-test
 	@$(BIN)/python -m bench

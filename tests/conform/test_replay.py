@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from vdpasim.conform.replay import Selection, Verdict, evidence, judge, replay, trace_files
+from vdpasim.conform.replay import Selection, Verdict, evidence, evidence_counts, judge, replay, trace_files
+from vdpasim.core.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,12 @@ class TestEvidence:
             "x.one": {"count": 1, "cases": ["6.1/a"]},
             "x.two": {"count": 7, "cases": ["6.1/a", "6.1/n0", "6.1/n1", "6.1/n2", "6.1/n3"]},
         }
+
+    def test_is_counted_by_kind(self) -> None:
+        first, second = list(RULES)[:2]
+        before, after = evidence_counts([]), evidence_counts([first, second, "no.such-rule"])
+        assert sum(before.values()) == sum(after.values()) == len(RULES)
+        assert (before["golden cases"], after["golden cases"]) == (0, 2)
 
     def test_is_collected_while_a_case_runs(self, case: Make, step: Step) -> None:
         steps = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vdpasim.conform.replay import Selection, evidence, replay, trace_files
+from vdpasim.conform.replay import Selection, evidence, evidence_counts, replay, trace_files
 from vdpasim.conform.report import (
     ReviewError,
     as_json,
@@ -60,8 +60,7 @@ def command(paths: tuple[Path, ...], as_object: bool, kernel: str | None, **opti
     if not verdicts:
         raise click.UsageError(f"no cases in {', '.join(map(str, paths))}")
     if options["evidence_file"] is not None:
-        text = json.dumps(evidence(verdicts), indent=1, sort_keys=True)
-        options["evidence_file"].write_text(text + "\n", "utf-8")
+        _write_evidence(options["evidence_file"], verdicts)
     if as_object:
         click.echo(json.dumps(as_json(verdicts), indent=1))
     else:
@@ -70,6 +69,13 @@ def command(paths: tuple[Path, ...], as_object: bool, kernel: str | None, **opti
     if options["agreement"] is not None:
         code = _agreement(options["agreement"], verdicts)
     click.get_current_context().exit(code)
+
+
+def _write_evidence(path: Path, verdicts: Sequence[Verdict]) -> None:
+    found = evidence(verdicts)
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+    counts = ", ".join(f"{kind} {count}" for kind, count in evidence_counts(found).items())
+    click.echo(f"evidence of the rules: {counts}", err=True)
 
 
 def _verdicts(paths: Sequence[Path], kernel: str | None, options: dict[str, Any]) -> list[Verdict]:

@@ -7,7 +7,7 @@ were hit while an agreeing case ran are confirmed by that case: that is their ev
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -15,7 +15,7 @@ import attrs
 from vdpasim.conform.cases import Setting, TraceFormatError, Unreadable, needs_data_path, read_cases, setting_of
 from vdpasim.conform.interpreter import Interpreter, StepResult
 from vdpasim.conform.simulated import SimulatedFloor
-from vdpasim.core.rules import observe
+from vdpasim.core.rules import RULES, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +28,7 @@ Outcome = Literal["agrees", "listed", "differs", "unreadable", "not run", "not s
 OUTCOMES: tuple[Outcome, ...] = ("agrees", "listed", "differs", "unreadable", "not run", "not selected")
 
 EVIDENCE_NAMES_MAX = 5
+"""How many cases are named for a rule."""
 
 
 @attrs.frozen
@@ -166,3 +167,10 @@ def evidence(verdicts: Iterable[Verdict]) -> dict[str, dict[str, object]]:
             for rule in verdict.rules:
                 hits[rule].append(f"{verdict.set}/{verdict.name}")
     return {rule: {"count": len(hits[rule]), "cases": hits[rule][:EVIDENCE_NAMES_MAX]} for rule in sorted(hits)}
+
+
+def evidence_counts(confirmed: Iterable[str]) -> dict[str, int]:
+    """Kind of evidence -> rules: confirmed by golden cases, else by what their row says."""
+    golden = set(confirmed) & set(RULES)
+    others = Counter(rule.source for name, rule in RULES.items() if name not in golden)
+    return {"golden cases": len(golden), "read in source": others["read in source"], "inferred": others["inferred"]}
