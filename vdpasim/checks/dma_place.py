@@ -20,8 +20,8 @@ Runs = tuple[tuple[str, int, int], ...]
 class DmaPlace:
     """Joins DMAs with the promises of their entries."""
 
-    findings: list[Finding] = attrs.Factory(list)
-    promises: dict[int, tuple[int, Runs]] = attrs.Factory(dict)
+    findings: list[Finding] = attrs.Factory(list["Finding"])
+    promises: dict[int, tuple[int, Runs]] = attrs.Factory(dict["int", "tuple[int, Runs]"])
     """serial -> (first I/O address, promised runs)."""
 
     def event(self, event: Event) -> None:

@@ -22,11 +22,11 @@ Table = dict[int, tuple[int, int, int]]
 class IotlbDivergence:
     """Follows every table and its device copy."""
 
-    findings: list[Finding] = attrs.Factory(list)
-    tables: dict[Key, Table] = attrs.Factory(dict)
-    copies: dict[Key, Table] = attrs.Factory(dict)
+    findings: list[Finding] = attrs.Factory(list["Finding"])
+    tables: dict[Key, Table] = attrs.Factory(dict["Key", "Table"])
+    copies: dict[Key, Table] = attrs.Factory(dict["Key", "Table"])
     seq: int = 0
-    _told: set[tuple[Key, int, int]] = attrs.Factory(set)
+    _told: set[tuple[Key, int, int]] = attrs.Factory(set["tuple[Key, int, int]"])
 
     def event(self, event: Event) -> None:
         self.seq, kind, fields = event[0], event[3], event[4:]

@@ -12,7 +12,7 @@ from vdpasim.core.events import Event, Kind
 class KernelReport:
     """Collects what the kernel said of itself."""
 
-    findings: list[Finding] = attrs.Factory(list)
+    findings: list[Finding] = attrs.Factory(list["Finding"])
 
     def event(self, event: Event) -> None:
         if event[3] == Kind.VIOLATION:

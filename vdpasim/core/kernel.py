@@ -86,7 +86,7 @@ class WaitQueue:
     """Sleepers in arrival order (``wait_queue_head_t``)."""
 
     name: str
-    sleepers: list[Unit] = attrs.Factory(list)
+    sleepers: list[Unit] = attrs.Factory(list["Unit"])
 
     def wake_up(self) -> None:
         """Make every sleeper ready, first come first."""
@@ -139,7 +139,7 @@ class Unit:
     gen: Resumable | None = None
     woken: Woken | None = None
     sleep: Sleep | None = None
-    held: list[Mutex] = attrs.Factory(list)
+    held: list[Mutex] = attrs.Factory(list["Mutex"])
     signal_pending: bool = False
 
     def finish(self, value: Any) -> None:
@@ -222,7 +222,7 @@ class Work:
 class Worker(Unit):
     """A kernel thread that runs queued works in order and sleeps when there are none."""
 
-    works: deque[Work] = attrs.Factory(deque)
+    works: deque[Work] = attrs.Factory(deque["Work"])
     running: bool = False
     stopped: bool = False
 
@@ -282,7 +282,7 @@ class Kernel:
 
     switches: Switches
     abi: Abi = X86_64
-    ready: list[Unit] = attrs.Factory(list)
+    ready: list[Unit] = attrs.Factory(list["Unit"])
     now: int = 0
     """Virtual time in nanoseconds."""
     sink: Sink | None = None
@@ -297,11 +297,11 @@ class Kernel:
     """Sleeps with a deadline so far: breaks ties between equal deadlines."""
     current: Unit | None = None
     running: bool = False
-    timers: list[tuple[int, int, Unit, Sleep]] = attrs.Factory(list)
-    names: dict[str, int] = attrs.Factory(dict)
+    timers: list[tuple[int, int, Unit, Sleep]] = attrs.Factory(list["tuple[int, int, Unit, Sleep]"])
+    names: dict[str, int] = attrs.Factory(dict["str", "int"])
     serials: Iterator[int] = attrs.Factory(lambda: count(1))
     """Serial numbers of the entries of every vhost-vdpa table, so that events name an entry by one number."""
-    violations: list[tuple[str, str]] = attrs.Factory(list)
+    violations: list[tuple[str, str]] = attrs.Factory(list["tuple[str, str]"])
     """(id, text) of every :meth:`violation`, also without a sink."""
 
     # -- what goes in

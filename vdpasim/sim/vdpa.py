@@ -130,6 +130,8 @@ class Vdpa:
                 return self.dev_show()
             case ["mgmtdev", "show"]:
                 return self.mgmtdev_show()
+            case _:
+                pass
         raise UsageError(
             f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV [mac M] [mtu N] [KEY VALUE]…, "
             "dev del NAME, dev show, mgmtdev show"

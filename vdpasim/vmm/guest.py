@@ -86,7 +86,7 @@ class Virtqueue:
     def used(self) -> list[Used]:
         """The used elements that are new since the last look."""
         idx = int.from_bytes(self.region.read(self.used_at + 2, 2), "little")
-        out = []
+        out: list[Used] = []
         while self._used_idx != idx:
             at = self.used_at + 4 + 8 * (self._used_idx % self.num)
             out.append(Used(*USED.unpack(self.region.read(at, 8))))

@@ -9,10 +9,11 @@ Not modelled: EFD_SEMAPHORE.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from vdpasim.core.rules import fail
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vdpasim.core.ports import Watcher
@@ -28,7 +29,7 @@ class EventFdCtx:
     count: int = 0
     name: str = attrs.field(kw_only=True, default="eventfd")
     refs: int = 1
-    watchers: list[Watcher] = attrs.Factory(list)
+    watchers: list[Watcher] = attrs.Factory(list["Watcher"])
 
     def get(self) -> None:
         self.refs += 1

@@ -21,7 +21,7 @@ class EventFdFile(DriverFile):
     def __init__(self, ctx: EventFdCtx) -> None:
         self.ctx = ctx
         self.queue = WaitQueue("eventfd")
-        self.poll_queue = self.queue
+        self.poll_queue: WaitQueue | None = self.queue
         ctx.watch(self.queue.wake_up)
 
     def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:

@@ -250,7 +250,7 @@ class Memory:
     def pread(self, offset: int, length: int) -> bytes:
         """pread(2): short at the end of the object."""
         length = max(0, min(length, self.size - offset))
-        parts = []
+        parts: list[bytes] = []
         while length > 0:
             at = offset % PAGE_SIZE
             part = min(length, PAGE_SIZE - at)

@@ -250,7 +250,7 @@ class AddressSpace:
     # -- access
 
     def read(self, addr: int, length: int) -> bytes:
-        parts = []
+        parts: list[bytes] = []
         for at, size in _pages(addr, length):
             vma = self._find(at)
             found = self.page(vma, at, write=False) if vma is not None and vma.readable else None
@@ -281,8 +281,11 @@ class AddressSpace:
         behind = vma.offset + (addr & PAGE_MASK) - vma.start >> PAGE_SHIFT
         if vma.shared and vma.obj is not None:
             return vma.obj.page(behind)
-        if vma.obj is None or (own := self._private.known(index)) is not None:
-            return self._private.page(index) if vma.obj is None else own
+        if vma.obj is None:
+            return self._private.page(index)
+        own = self._private.known(index)
+        if own is not None:
+            return own
         source = vma.obj.page(behind)
         if source is None or not write:
             return source

@@ -38,7 +38,7 @@ class Descriptor:
 class FileTable:
     """Descriptor numbers of one process (``struct files_struct``), the simulated :class:`~vdpasim.core.ports.Files`."""
 
-    slots: dict[int, Descriptor] = attrs.Factory(dict)
+    slots: dict[int, Descriptor] = attrs.Factory(dict["int", "Descriptor"])
 
     def install(self, file: OpenFile, *, cloexec: bool = False, at: int | None = None) -> int:
         """Put a file (whose reference is handed over) at the lowest free number, or at ``at``."""

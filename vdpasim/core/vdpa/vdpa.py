@@ -213,9 +213,9 @@ class VdpaBus:
     kernel: Kernel
     pages: Pages
     nodes: dict[str, CharDev]
-    mgmtdevs: dict[str, MgmtDev] = attrs.Factory(dict)
-    devices: dict[str, VdpaDevice] = attrs.Factory(dict)
-    paths: dict[str, str] = attrs.Factory(dict)
+    mgmtdevs: dict[str, MgmtDev] = attrs.Factory(dict["str", "MgmtDev"])
+    devices: dict[str, VdpaDevice] = attrs.Factory(dict["str", "VdpaDevice"])
+    paths: dict[str, str] = attrs.Factory(dict["str", "str"])
     """Device name -> path of its vhost-vdpa node."""
 
     def dev_add(self, name: str, mgmtdev: str, attributes: Attributes) -> VhostVdpaNode:

@@ -106,9 +106,9 @@ class VdpaSim(VdpaDevice):
     worker: Worker = attrs.field(kw_only=True)
     features_offered: int = attrs.field(kw_only=True)
     map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
-    vqs: list[VdpasimVirtqueue] = attrs.Factory(list)
-    maps: list[DeviceMap] = attrs.Factory(list)
-    passthrough: list[bool] = attrs.Factory(list)
+    vqs: list[VdpasimVirtqueue] = attrs.Factory(list["VdpasimVirtqueue"])
+    maps: list[DeviceMap] = attrs.Factory(list["DeviceMap"])
+    passthrough: list[bool] = attrs.Factory(list["bool"])
     mm_bound: Mm | None = None
     on_demand: bool = False
     running: bool = False

@@ -87,7 +87,7 @@ def attr(kernel: Kernel) -> SimAttr:
 class Ramdisk:
     """Sparse storage of the device's capacity."""
 
-    chunks: dict[int, bytearray] = attrs.Factory(dict)
+    chunks: dict[int, bytearray] = attrs.Factory(dict["int", "bytearray"])
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the disk; never written ones are zero."""

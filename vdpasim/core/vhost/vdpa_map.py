@@ -53,7 +53,7 @@ class AddressSpaces:
     device: VdpaDevice
     pages: Pages
     name: str
-    tables: dict[int, Iotlb] = attrs.Factory(dict)
+    tables: dict[int, Iotlb] = attrs.Factory(dict["int", "Iotlb"])
     in_batch: bool = False
     batch_asid: int = 0
     pinned_pages: int = 0

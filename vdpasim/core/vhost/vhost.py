@@ -73,7 +73,7 @@ class VhostVirtqueue:
     busyloop_timeout: int = 0
     private_data: object | None = None
     log_base: int | None = None
-    meta_iotlb: dict[str, IotlbMap] = attrs.Factory(dict)
+    meta_iotlb: dict[str, IotlbMap] = attrs.Factory(dict["str", "IotlbMap"])
     """Area name (desc, avail, used) -> the one entry that covers it whole."""
     poll: EventFd | None = None
     """The kick eventfd this queue is subscribed to."""
@@ -127,8 +127,8 @@ class VhostDev(abc.ABC):
     """The owner."""
     umem: Iotlb | None = None
     iotlb: Iotlb | None = None
-    read_list: list[Miss] = attrs.Factory(list)
-    pending_list: list[Miss] = attrs.Factory(list)
+    read_list: list[Miss] = attrs.Factory(list["Miss"])
+    pending_list: list[Miss] = attrs.Factory(list["Miss"])
     log: EventFd | None = None
     fork_owner: int = VHOST_FORK_TASK
     messages_written: int = 0

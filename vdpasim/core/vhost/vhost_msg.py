@@ -193,7 +193,7 @@ def _acked_asid(dev: VhostDev, asid: int) -> int:
 
 
 def _decoded(asid: int, fields: tuple[int, ...], ret: int) -> tuple[int, IotlbMsg, int]:
-    msg = tuple.__new__(IotlbMsg, fields)
+    msg = IotlbMsg._make(fields)
     if not msg.size and msg.type == VHOST_IOTLB_UPDATE:
         raise fail("vhost.msg.update-size")
     return asid, msg, ret

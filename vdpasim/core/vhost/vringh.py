@@ -84,7 +84,7 @@ class DeviceMap:
 class Iov:
     """A list of segments with a cursor (``struct vringh_kiov``)."""
 
-    segments: list[Segment] = attrs.Factory(list)
+    segments: list[Segment] = attrs.Factory(list["Segment"])
     i: int = 0
     consumed: int = 0
 
@@ -159,8 +159,8 @@ class Vringh:
         try:
             riov, wiov = self._walk(head, readable, writable)
             if self.map.on_demand:
-                self._prefault([(*segment, VHOST_ACCESS_RO) for segment in riov.segments])
-                self._prefault([(*segment, VHOST_ACCESS_WO) for segment in wiov.segments])
+                self._prefault([(one.iova, one.length, VHOST_ACCESS_RO) for one in riov.segments])
+                self._prefault([(one.iova, one.length, VHOST_ACCESS_WO) for one in wiov.segments])
         except IotlbMiss:
             self.abandon()
             raise
