@@ -371,7 +371,7 @@ class Kernel:
             unit.finish(stop.value)
         except KernelError as error:
             unit.refuse(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a bug of ours, see _crash
             self._crash(unit, error)
         else:
             self._park(unit, request)
