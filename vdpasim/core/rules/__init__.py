@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 Source = Literal["read in source", "inferred"]
 
@@ -38,9 +38,17 @@ class Rule:
     why: str = ""
     """Why the kernel does so, or what a caller gets wrong; may be empty where the condition says it all."""
     switches: tuple[str, ...] = ()
-    """Switches that must be on (``-name``: off) for the rule to hold; empty for every kernel."""
+    """Switches that must all be on (``-name``: off, ``one|other``: either) for the rule to hold; empty for every kernel."""
     source: Source = "read in source"
     """Where the knowledge comes from when no golden case confirms it."""
+
+    def holds(self, on: Container[str]) -> bool:
+        """Whether a kernel with these switches on has the rule."""
+        return all(any((word[0] != "-") == (word.removeprefix("-") in on) for word in one.split("|")) for one in self.switches)
+
+    def switch_names(self) -> tuple[str, ...]:
+        """The switches it depends on, without signs."""
+        return tuple(word.removeprefix("-") for one in self.switches for word in one.split("|"))
 
 
 class KernelError(Exception):
