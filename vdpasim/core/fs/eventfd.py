@@ -1,7 +1,8 @@
 """Eventfd contexts: a counter that drivers signal and watch (mirrors the ctx half of fs/eventfd.c).
 
-Theory. A driver holds the context, not the file, so it outlives the descriptor. Signalling adds one; a process adds
-what it writes and takes everything when it reads. Whoever watches is told of every write, also of 0, and never takes
+Theory. A driver holds the context, not the file, so it outlives the descriptor. Signalling adds one and is
+never refused: it stops at 2^64-1, one above what a process can write. A process adds what it writes and takes
+everything when it reads. Whoever watches is told of every write, also of 0, and never takes
 from the counter: a kick eventfd keeps growing.
 
 Not modelled: EFD_SEMAPHORE.
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import fail
 
 if TYPE_CHECKING:
     from vdpasim.core.ports import Watcher
 
-U64_MAX = (1 << 64) - 1
 COUNT_MAX = U64_MAX - 1
 
 

@@ -3,13 +3,15 @@ mm/memory.c).
 
 Theory. An address space is an ordered list of VMAs. Every change cuts mappings at its borders and joins neighbours
 that could be one, exactly as a kernel does, because a driver that walks VMAs makes one IOTLB entry of each. ``seq``
-changes with every change of the map, so whoever caches a translation can tell.
+changes with every change of the map, and when a private page takes the place of a file's, so whoever caches a
+translation can tell.
 
 Reads and writes come up short at the first byte that is not there, not allowed, or beyond the end of its object. A
 write to a private mapping of a file gives the process a page of its own. The address space lives while it has users:
 tasks that run in it and whoever was cloned into it; with the last one its mappings go.
 
-Not modelled: stack growth, mlock, madvise, userfaultfd, huge page alignment of addresses.
+Not modelled: stack growth, mlock, madvise, userfaultfd, huge page alignment of addresses; VMAs kept apart because their
+anonymous pages have different histories; truncation of private copies (when the file grows again they are back).
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+import attrs
+
 from vdpasim.core.mm import pin as _pin
 from vdpasim.core.mm.memory import Memory
 from vdpasim.core.mm.vma import Vma
-from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Extent
+from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, U64_MAX, Extent
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import TASK_SIZE_MAX
 from vdpasim.uapi.mman import PROT_WRITE
@@ -34,6 +38,10 @@ if TYPE_CHECKING:
 MMAP_BASE = 0x7F00_0000_0000
 """Where mappings without an address begin; they go upwards, apart from each other."""
 MMAP_GAP = 0x10000
+MMAP_MIN_ADDR = 0x10000
+"""Nothing is placed below this; a fixed mapping may lie there."""
+MAX_MAP_COUNT = 65530
+"""Mappings of one address space (vm.max_map_count)."""
 
 
 class AddressSpace:
@@ -57,12 +65,21 @@ class AddressSpace:
     def alive(self) -> bool:
         return self.users > 0
 
-    def get_user(self) -> None:
-        """One more user (``mmget``)."""
+    def get_user(self) -> bool:
+        """One more user (``mmget_not_zero``); False, and none, once the last has gone."""
+        if not self.users:
+            return False
         self.users += 1
+        return True
 
     def put_user(self) -> None:
-        """One user less (``mmput``); the last one takes the mappings with it."""
+        """One user less (``mmput``); the last one takes the mappings with it.
+
+        Raises:
+            RuntimeError: there is no user to take.
+        """
+        if not self.users:
+            raise RuntimeError(f"{self.ident} has no user left")
         self.users -= 1
         if self.users == 0:
             self._replace(0, TASK_SIZE_MAX - 1, [])
@@ -88,15 +105,20 @@ class AddressSpace:
         An ``addr`` that is not ``fixed`` is a hint and taken if free.
 
         Raises:
-            KernelError: EINVAL length or alignment, EACCES writable shared mapping of a read-only file, ENOMEM no room.
+            KernelError: EINVAL length or alignment, EOVERFLOW offset, ENOMEM too many mappings, EACCES writable shared
+                mapping of a read-only file, ENOMEM no room.
         """
-        if length <= 0 or offset & ~PAGE_MASK or (fixed and (addr is None or addr & ~PAGE_MASK)):
+        if length <= 0 or offset < 0 or offset & ~PAGE_MASK or (fixed and (addr is None or addr & ~PAGE_MASK)):
             raise fail("mm.mmap.invalid")
+        if offset + length > U64_MAX:
+            raise fail("mm.mmap.overflow")
+        if len(self._vmas) > MAX_MAP_COUNT:
+            raise fail("mm.map-count")
         if shared and prot & PROT_WRITE and not file_writable:
             raise fail("mm.mmap.read-only-file")
         size = _page_align(length)
         at = addr if fixed and addr is not None else self._place(addr, size)
-        if at + size > TASK_SIZE_MAX:
+        if at < 0 or at + size > TASK_SIZE_MAX:
             raise fail("mm.mmap.no-room")
         if shared and obj is None:
             obj = Memory(f"{self.ident}/shmem{self._shmem}", size, self.phys)
@@ -109,66 +131,123 @@ class AddressSpace:
         """munmap(2): nothing there is no error.
 
         Raises:
-            KernelError: EINVAL alignment, length, or beyond the user half.
+            KernelError: EINVAL alignment, length, or beyond the user half; ENOMEM a hole that makes one mapping
+                too many.
         """
-        last = self._checked(addr, length)
+        size = _page_align(length)
+        last = addr + size - 1
+        if addr < 0 or addr & ~PAGE_MASK or size <= 0 or last >= TASK_SIZE_MAX:
+            raise fail("mm.range.invalid")
+        vma = self._find(addr)
+        if vma is not None and vma.start < addr and last < vma.last:
+            self._check_split()
         self._replace(addr, last, [])
 
     def mprotect(self, addr: int, length: int, prot: int) -> None:
-        """mprotect(2).
+        """mprotect(2), mapping by mapping: an error leaves what lies below its place changed.
 
         Raises:
-            KernelError: EINVAL alignment, ENOMEM a hole in the range, EACCES a shared mapping of a read-only file.
+            KernelError: EINVAL alignment, ENOMEM a hole in the range, EACCES a shared mapping of a read-only file,
+                ENOMEM one mapping too many.
         """
-        last = self._checked(addr, length, empty_ok=True)
-        parts = [vma.part(addr, last) for vma in self._overlapping(addr, last)]
-        if sum(part.last - part.start + 1 for part in parts) < last - addr + 1:
-            raise fail("mm.mprotect.hole")
-        if prot & PROT_WRITE and any(part.shared and not part.file_writable for part in parts):
-            raise fail("mm.mprotect.access")
-        for part in parts:
+        if addr & ~PAGE_MASK or length < 0:
+            raise fail("mm.range.invalid")
+        last = addr + _page_align(length) - 1
+        while addr <= last:
+            vma = self._find(addr)
+            if vma is None:
+                raise fail("mm.mprotect.hole")
+            if prot & PROT_WRITE and vma.shared and not vma.file_writable:
+                raise fail("mm.mprotect.access")
+            part = vma.part(addr, last)
+            if (part.start, part.last) != (vma.start, vma.last):
+                self._check_split()
             part.prot = prot
-        self._replace(addr, last, parts, keep_private=True)
+            self._replace(part.start, part.last, [part], keep_private=True)
+            addr = part.last + 1
+
+    def _check_split(self) -> None:
+        if len(self._vmas) >= MAX_MAP_COUNT:
+            raise fail("mm.map-count")
 
     def mremap(self, addr: int, length: int, new_length: int, to: int | None = None) -> int:
-        """mremap(2) with MREMAP_MAYMOVE, with ``to`` as MREMAP_FIXED: the new address; pages move along.
+        """mremap(2) with MREMAP_MAYMOVE, with ``to`` as MREMAP_FIXED: the new address; private pages move along.
+
+        Without ``to`` it moves only if it cannot grow in place. Length 0 maps shared memory a second time.
 
         Raises:
-            KernelError: EINVAL alignment, length or overlap of old and new; EFAULT the old range is not one mapping.
+            KernelError: EINVAL alignment or new length, EFAULT nothing there, EINVAL new range, EFAULT the old range is
+                not inside one mapping, EINVAL length 0 of private memory, ENOMEM no room.
         """
         size, new_size = _page_align(length), _page_align(new_length)
-        if addr & ~PAGE_MASK or not size or not new_size or (to is not None and to & ~PAGE_MASK):
+        if addr & ~PAGE_MASK or size < 0 or new_size <= 0:
             raise fail("mm.mremap.invalid")
-        if to is not None and to < addr + size and addr < to + new_size:
-            raise fail("mm.mremap.invalid")
+        if self._find(addr) is None:
+            raise fail("mm.mremap.fault")
+        if to is not None:
+            beyond = to < 0 or to & ~PAGE_MASK or to + new_size > TASK_SIZE_MAX
+            if beyond or (to < addr + size and addr < to + new_size):
+                raise fail("mm.mremap.invalid")
+            self._replace(to, to + new_size - 1, [])
+        if size > new_size:
+            self._replace(addr + new_size, addr + size - 1, [])
+            size = new_size
+        if to is None and size == new_size:
+            return addr
+        old = self._resizable(addr, size)
+        if to is None and size and self._grow(old, addr + size, addr + new_size - 1):
+            return addr
+        return self._move(old, addr, size, new_size, to)
+
+    def _resizable(self, addr: int, size: int) -> Vma:
+        # vma_to_resize(); unmapping the new range cannot have taken the old one
         old = self._find(addr)
         if old is None or old.last < addr + size - 1:
             raise fail("mm.mremap.fault")
-        at = self._place(None, new_size) if to is None else to
-        if at + new_size > TASK_SIZE_MAX:
-            raise fail("mm.mmap.no-room")
-        moved = old.part(addr, addr + size - 1)
-        self._replace(at, at + new_size - 1, [])
-        self._move_private(addr, at, min(size, new_size))
-        grown = Vma(at, at + new_size - 1, moved.prot, moved.shared, moved.file_writable, moved.obj, moved.offset)
-        self._replace(at, at + new_size - 1, [grown], keep_private=True)
-        self._replace(addr, addr + size - 1, [])
-        return at
+        if not size and not old.shared:
+            raise fail("mm.mremap.invalid")
+        return old
 
-    def _checked(self, addr: int, length: int, *, empty_ok: bool = False) -> int:
-        size = _page_align(length)
-        if addr & ~PAGE_MASK or size < 0 or (not size and not empty_ok) or addr + size > TASK_SIZE_MAX:
-            raise fail("mm.range.invalid")
-        return addr + size - 1
+    def _grow(self, vma: Vma, start: int, last: int) -> bool:
+        # in place, where [start, last] follows the mapping and is free
+        if vma.last + 1 != start or last >= TASK_SIZE_MAX or self._overlapping(start, last):
+            return False
+        more = attrs.evolve(vma, start=start, last=last, offset=vma.offset + start - vma.start)
+        self._replace(start, last, [more])
+        return True
+
+    def _move(self, vma: Vma, addr: int, size: int, new_size: int, to: int | None) -> int:
+        at = self._place(None, new_size) if to is None else to
+        moved = attrs.evolve(vma, start=at, last=at + new_size - 1, offset=vma.offset + addr - vma.start)
+        self._replace(at, at + new_size - 1, [moved])
+        if size:
+            self._move_private(addr, at, size)
+            self._replace(addr, addr + size - 1, [])
+        return at
 
     def _place(self, hint: int | None, size: int) -> int:
-        if hint is not None and not hint & ~PAGE_MASK and not self._overlapping(hint, hint + size - 1):
-            return hint
-        while self._overlapping(self._next, self._next + size - 1):
-            self._next = self._overlapping(self._next, self._next + size - 1)[-1].last + 1 + MMAP_GAP
+        # at the hint if that is free, else upwards from where the last mapping went, else in the highest gap
+        if hint is not None:
+            at = _page_align(hint)
+            if 0 <= at <= TASK_SIZE_MAX - size and not self._overlapping(at, at + size - 1):
+                return at
         at = self._next
-        self._next += size + MMAP_GAP
+        while taken := self._overlapping(at, at + size - 1):
+            at = taken[-1].last + 1 + MMAP_GAP
+        if at + size > TASK_SIZE_MAX:
+            return self._highest_gap(size)
+        self._next = at + size + MMAP_GAP
         return at
+
+    def _highest_gap(self, size: int) -> int:
+        above = TASK_SIZE_MAX
+        for vma in reversed(self._vmas):
+            if above - size > max(vma.last, MMAP_MIN_ADDR - 1):
+                break
+            above = vma.start
+        if above - size < MMAP_MIN_ADDR:
+            raise fail("mm.mmap.no-room")
+        return above - size
 
     def _replace(self, start: int, last: int, new: list[Vma], *, keep_private: bool = False) -> None:
         # put `new` in place of whatever is in [start, last], cutting at the borders and joining what could be one
@@ -195,10 +274,10 @@ class AddressSpace:
 
     def _move_private(self, addr: int, to: int, size: int) -> None:
         shift = (to - addr) >> PAGE_SHIFT
-        first, last = addr >> PAGE_SHIFT, (addr + size - 1) >> PAGE_SHIFT
-        for index, folio, page in list(self._private.populated()):
-            if first <= index <= last:
-                self._private.set_page(index + shift, folio, page)
+        for index in self._private.indices(addr >> PAGE_SHIFT, (addr + size - 1) >> PAGE_SHIFT):
+            found = self._private.known(index)
+            if found is not None:
+                self._private.set_page(index + shift, *found)
 
     # -- looking
 
@@ -231,20 +310,23 @@ class AddressSpace:
             else:
                 out += self._private_extents(part)
             addr = part.last + 1
-        return out
+        return _adjoined(out)
 
     def _private_extents(self, part: Vma) -> list[Extent]:
         # pages the process has of its own are its anonymous memory, at their address; the others still the file's
         if part.obj is None:
             return [Extent(self._private.name, part.start, part.last - part.start + 1)]
         out: list[Extent] = []
-        for at, size in _pages(part.start, part.last - part.start + 1):
-            own = self._private.known(at >> PAGE_SHIFT) is not None
-            name, offset = (self._private.name, at) if own else (part.obj.name, part.offset + at - part.start)
-            if out and out[-1].object == name and out[-1].offset + out[-1].length == offset:
-                out[-1] = Extent(name, out[-1].offset, out[-1].length + size)
-            else:
-                out.append(Extent(name, offset, size))
+        at, shift = part.start, part.offset - part.start
+        for index in self._private.indices(part.start >> PAGE_SHIFT, part.last >> PAGE_SHIFT):
+            own = max(part.start, index << PAGE_SHIFT)
+            last = min(part.last, (index << PAGE_SHIFT) + PAGE_SIZE - 1)
+            if at < own:
+                out.append(Extent(part.obj.name, at + shift, own - at))
+            out.append(Extent(self._private.name, own, last - own + 1))
+            at = last + 1
+        if at <= part.last:
+            out.append(Extent(part.obj.name, at + shift, part.last - at + 1))
         return out
 
     # -- access
@@ -283,13 +365,14 @@ class AddressSpace:
             return vma.obj.page(behind)
         if vma.obj is None:
             return self._private.page(index)
-        own = self._private.known(index)
-        if own is not None:
-            return own
         source = vma.obj.page(behind)
-        if source is None or not write:
-            return source
+        if source is None:
+            return None
+        own = self._private.known(index)
+        if own is not None or not write:
+            return own or source
         folio, page = source
+        self.seq += 1
         return self._private.own_copy(index, folio.read(page * PAGE_SIZE, PAGE_SIZE))
 
     def pin(self, addr: int, npages: int, *, write: bool) -> list[Run]:
@@ -307,8 +390,11 @@ class AddressSpace:
     # -- fork
 
     def fork(self, ident: str) -> AddressSpace:
-        """A copy: shared mappings shared, private pages copied, so that the parent keeps its frames and their pins."""
-        child = AddressSpace(ident, self.phys)
+        """A copy: shared mappings shared, private pages copied, so that the parent keeps its frames and their pins.
+
+        A name that was given to another child gets a number.
+        """
+        child = AddressSpace(self.phys.unique(ident), self.phys)
         child._next = self._next
         child._vmas = [vma.part(vma.start, vma.last) for vma in self._vmas]
         child._lasts = list(self._lasts)
@@ -331,6 +417,18 @@ def _pages(addr: int, length: int) -> Iterator[tuple[int, int]]:
         size = min(PAGE_SIZE - (addr & ~PAGE_MASK), last - addr)
         yield addr, size
         addr += size
+
+
+def _adjoined(extents: list[Extent]) -> list[Extent]:
+    # neighbours that are one run of an object, though of two mappings, as one
+    out: list[Extent] = []
+    for extent in extents:
+        before = out[-1] if out else None
+        if before and before.object == extent.object and before.offset + before.length == extent.offset:
+            out[-1] = Extent(before.object, before.offset, before.length + extent.length)
+        else:
+            out.append(extent)
+    return out
 
 
 def _joined(pieces: list[Vma]) -> list[Vma]:

@@ -2,6 +2,8 @@
 
 Theory. RLIMIT_MEMLOCK has a soft limit, which drivers look at, and a hard one, above which only CAP_SYS_RESOURCE
 raises it. Whether a driver consults CAP_IPC_LOCK is the driver's affair; vhost-vdpa does not.
+
+Not modelled: the other limits, user namespaces, the difference between effective, permitted and bounding sets.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ class Rlimits:
         return cap in self.caps
 
     def drop_cap(self, cap: int) -> None:
-        """Lose a capability for good."""
+        """Lose a capability for good.
+
+        Raises:
+            KernelError: EINVAL there is no such capability.
+        """
+        if not 0 <= cap <= CAP_LAST_CAP:
+            raise fail("rlimit.cap-unknown")
         self.caps.discard(cap)
 
     def set_memlock(self, soft: int, hard: int) -> None:
