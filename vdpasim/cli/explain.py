@@ -1,0 +1,283 @@
+"""``vdpasim explain``: what the rows of the rule registry and of the switch table say (no kernel file).
+
+Theory. A word is a rule, a switch, or the beginning of a family of rules (``vdpa.iotlb``). A rule is printed with the
+function it stands in, its condition, what the handler answers and what the caller sees of it, the kernels it holds on,
+and what it rests on. Which kernels follows from the row's switches and the profiles; nothing is written down twice.
+An unknown word is answered with the nearest known ones and exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import vdpasim
+from vdpasim.conform.evidence import kind, stored
+from vdpasim.conform.replay import evidence_counts
+from vdpasim.core.profiles import IMPLIED, PROFILES
+from vdpasim.core.rules import RULES
+from vdpasim.core.switches import SWITCHES, Switch
+from vdpasim.devices import vdpa_miss
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vdpasim.conform.evidence import Evidence
+    from vdpasim.core.rules import Rule
+
+assert vdpa_miss.EXTENSION  # importing the extension registers its rules
+
+HIDDEN = f"write() answers EFAULT ({E.EFAULT}), as to every refusal of a message's handler"
+
+SEEN = {
+    "vhost_process_iotlb_msg": HIDDEN,
+    "vhost_iotlb_add_range_ctx": HIDDEN,
+    "vhost_vdpa_process_iotlb_msg": HIDDEN,
+    "vhost_vdpa_process_iotlb_update": HIDDEN,
+    "vhost_vdpa_process_iotlb_remap": HIDDEN,
+    "vhost_vdpa_va_map": HIDDEN,
+    "vhost_vdpa_pa_map": HIDDEN,
+    "vhost_vdpa_map": HIDDEN,
+    "translate_desc": f"met while a ring is walked; NET_SET_BACKEND answers EFAULT ({E.EFAULT})",
+}
+"""Kernel function -> what becomes of its errno on the way to the caller."""
+
+UNSEEN = "no caller sees it: the device works through its rings by itself"
+
+OF_NO_KERNEL = "vdpasim:"
+"""How ``Rule.where`` begins for behaviour of this package's own devices."""
+
+_FUNCTION = re.compile(r":(\w+)\(\)")
+
+
+# --------------------------------------------------------------------------------------------------------------- facts
+
+
+def visible(rule: Rule) -> str:
+    """What the caller sees of the errno, where it is not the errno itself; else empty."""
+    if not rule.errno:
+        return ""
+    if rule.errno == E.ENOIOCTLCMD:
+        return f"ioctl() answers ENOTTY ({E.ENOTTY})"
+    if rule.where.startswith("vringh.c:"):
+        return UNSEEN
+    function = _FUNCTION.search(rule.where)
+    return SEEN.get(function[1], "") if function else ""
+
+
+def kernels(rule: Rule) -> list[str]:
+    """The profiles a rule holds on."""
+    if rule.where.startswith(OF_NO_KERNEL):
+        return []
+    return [name for name, on in PROFILES.items() if rule.holds(on)]
+
+
+def depending(switch: str) -> list[str]:
+    """The rules whose rows name a switch."""
+    return [rule.id for rule in RULES.values() if switch in rule.switch_names()]
+
+
+def asked_in(switch: str) -> list[str]:
+    """The files of the core that ask for a switch; none, if it changes nothing in this simulator yet."""
+    return [name for name, text in _core().items() if f'"{switch}"' in text]
+
+
+@cache
+def _core() -> dict[str, str]:
+    # path below core/ -> source, of whatever may ask for a switch
+    core = Path(str(files("vdpasim.core")))
+    tables = {core / "switches.py", core / "profiles.py"}
+    paths = sorted(path for path in core.rglob("*.py") if path not in tables and path.parent.name != "rules")
+    return {path.relative_to(core).as_posix(): path.read_text("utf-8") for path in paths}
+
+
+@cache
+def _tests() -> dict[str, str]:
+    # path -> source of the tests, where this runs from a checkout
+    root = Path(vdpasim.__file__).parent.parent
+    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(root.glob("tests/**/*.py"))}
+
+
+def tests_of(rule: str) -> list[str]:
+    """The test files that name a rule; none where the tests are not installed."""
+    name = re.compile(rf"(?<![\w.-]){re.escape(rule)}(?![\w.-])")
+    return [path for path, text in _tests().items() if name.search(text)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- JSON
+
+
+def rule_json(rule: Rule, confirmed: dict[str, Evidence]) -> dict[str, Any]:
+    """A rule as an object."""
+    found = confirmed.get(rule.id)
+    return {
+        "id": rule.id,
+        "where": rule.where,
+        "when": rule.when,
+        "why": rule.why,
+        "errno": rule.errno,
+        "name": E.name(rule.errno) if rule.errno else None,
+        "seen": visible(rule),
+        "kernels": kernels(rule),
+        "switches": list(rule.switches),
+        "evidence": kind(rule.id, confirmed),
+        "cases": found.count if found else 0,
+        "first_cases": list(found.cases) if found else [],
+        "tests": tests_of(rule.id),
+    }
+
+
+def switch_json(switch: Switch) -> dict[str, Any]:
+    """A switch as an object."""
+    return {
+        "switch": switch.name,
+        "doc": switch.doc,
+        "since": switch.since,
+        "kernels": [name for name, on in PROFILES.items() if switch.name in on],
+        "implies": sorted(IMPLIED.get(switch.name, ())),
+        "rules": depending(switch.name),
+        "asked_in": asked_in(switch.name),
+    }
+
+
+def counts_json() -> dict[str, int]:
+    """The number of rules, and of those resting on each kind of evidence."""
+    return {"rules": len(RULES), **evidence_counts(stored())}
+
+
+# ---------------------------------------------------------------------------------------------------------------- text
+
+
+def rule_text(rule: Rule, confirmed: dict[str, Evidence]) -> Iterator[str]:
+    """The lines about a rule."""
+    seen = visible(rule)
+    error = f"{E.name(rule.errno)} ({rule.errno})" if rule.errno < E.ERESTARTSYS else E.name(rule.errno)
+    yield rule.id
+    yield _line("where", rule.where)
+    yield _line("when", rule.when)
+    yield _line("errno", (error if rule.errno else "none: a quirk, not a refusal") + (f"; {seen}" if seen else ""))
+    if rule.why:
+        yield _line("why", rule.why)
+    yield _line("kernels", _kernels_text(rule))
+    for one in rule.switches:
+        words = [word.removeprefix("-") + (" off" if word[0] == "-" else "") for word in one.split("|")]
+        docs = "; ".join(SWITCHES[word.removeprefix("-")].doc for word in one.split("|"))
+        yield _line("switch", f"{' or '.join(words)}: {docs}")
+    yield _line("evidence", _evidence_text(rule, confirmed))
+    for path in tests_of(rule.id):
+        yield _line("test", path)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:8}  {text}"
+
+
+def _kernels_text(rule: Rule) -> str:
+    if rule.where.startswith(OF_NO_KERNEL):
+        return "none: this is not a kernel's behaviour"
+    return ", ".join(kernels(rule)) or "none as it is; a profile with the switch added"
+
+
+def _evidence_text(rule: Rule, confirmed: dict[str, Evidence]) -> str:
+    found = confirmed.get(rule.id)
+    if found is None:
+        return f"{rule.source}; no golden case comes to it"
+    more = ", ..." if found.count > len(found.cases) else ""
+    plural = "s" if found.count > 1 else ""
+    return f"{found.count} golden case{plural}: {', '.join(found.cases)}{more}"
+
+
+def switch_text(switch: Switch) -> Iterator[str]:
+    """The lines about a switch."""
+    row = switch_json(switch)
+    off = [name for name in PROFILES if name not in row["kernels"]]
+    yield f"{switch.name} (a switch)"
+    yield _line("on", switch.doc)
+    if switch.since:
+        yield _line("since", switch.since)
+    yield _line("kernels", f"on in {', '.join(row['kernels']) or 'none'}; off in {', '.join(off) or 'none'}")
+    example = f"{off[-1]}+{switch.name}" if off else f"{next(iter(PROFILES))}-{switch.name}"
+    yield _line("use", f"--kernel {example}")
+    if row["implies"]:
+        yield _line("brings", ", ".join(row["implies"]))
+    for rule in row["rules"]:
+        yield _line("rule", f"{rule}: {RULES[rule].when}")
+    yield _line("asked in", ", ".join(row["asked_in"]) or "nothing: it changes nothing in this simulator yet")
+
+
+def list_text(rules: Iterable[Rule]) -> Iterator[str]:
+    """One line a rule."""
+    rules = list(rules)
+    width = max(len(rule.id) for rule in rules)
+    for rule in rules:
+        yield f"{rule.id:{width}}  {E.name(rule.errno) if rule.errno else '-':16}  {rule.when}"
+
+
+# ------------------------------------------------------------------------------------------------------------- command
+
+
+@click.command("explain")
+@click.argument("words", metavar="[ID]...", nargs=-1)
+@click.option("--counts", is_flag=True, help="Print how many rules there are and what they rest on.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(words: tuple[str, ...], counts: bool, as_json: bool) -> None:
+    """Explain rules and switches; a family (vdpa.iotlb) is listed, and without ID every rule.
+
+    IDs are what traces print behind a "#", and what an OSError of the simulator carries as .rule.
+    """
+    if counts:
+        _print_counts(as_json=as_json)
+        return
+    confirmed = stored()
+    found = [_find(word) for word in words] if words else [_family("")]
+    if as_json:
+        rows = [_as_json(one, confirmed) for one in found]
+        click.echo(json.dumps([row for part in rows for row in part], indent=2))
+    else:
+        click.echo("\n\n".join("\n".join(_as_text(one, confirmed)) for one in found))
+
+
+def _find(word: str) -> Rule | Switch | list[Rule]:
+    if word in RULES:
+        return RULES[word]
+    if word in SWITCHES:
+        return SWITCHES[word]
+    family = _family(word.rstrip(".") + ".")
+    if family:
+        return family
+    near = difflib.get_close_matches(word, [*RULES, *SWITCHES], n=5, cutoff=0.4)
+    hint = f"nearest: {', '.join(near)}" if near else "`vdpasim explain` lists them"
+    raise click.UsageError(f"no rule or switch {word}; {hint}")
+
+
+def _family(prefix: str) -> list[Rule]:
+    return [RULES[name] for name in sorted(RULES) if name.startswith(prefix)]
+
+
+def _as_json(one: Rule | Switch | list[Rule], confirmed: dict[str, Evidence]) -> list[dict[str, Any]]:
+    if isinstance(one, list):
+        return [rule_json(rule, confirmed) for rule in one]
+    return [switch_json(one) if isinstance(one, Switch) else rule_json(one, confirmed)]
+
+
+def _as_text(one: Rule | Switch | list[Rule], confirmed: dict[str, Evidence]) -> Iterator[str]:
+    if isinstance(one, list):
+        return list_text(one)
+    return switch_text(one) if isinstance(one, Switch) else rule_text(one, confirmed)
+
+
+def _print_counts(*, as_json: bool) -> None:
+    counts = counts_json()
+    if as_json:
+        click.echo(json.dumps(counts))
+        return
+    for name, count in counts.items():
+        click.echo(f"{name:14}  {count}")
