@@ -185,7 +185,10 @@ class Call(Unit):
         self._leave(-error.errno)
 
     def abandon(self) -> None:
-        self.complete(-E.EIO)
+        if self.result is None:
+            self._leave(-E.EIO)
+        else:
+            self.complete(-E.EIO)
 
     def _leave(self, ret: int) -> None:
         # the call's own reference to the file is dropped before it returns to user space; it may be the last
@@ -233,9 +236,12 @@ class Worker(Unit):
         work.queued = True
         self.works.append(work)
         if not self.running:
-            self.running = True
-            self.gen = self._main()
-            self.kernel.make_ready(self, None)
+            self._start()
+
+    def _start(self) -> None:
+        self.running = True
+        self.gen = self._main()
+        self.kernel.make_ready(self, None)
 
     def stop(self) -> None:
         """Take no more work and drop what is queued (``kthread_stop`` after the last flush)."""
@@ -254,6 +260,12 @@ class Worker(Unit):
 
     def finish(self, value: Any) -> None:
         self.running = False
+
+    def abandon(self) -> None:
+        # the work that failed is lost, those behind it are not
+        self.running = False
+        if self.works:
+            self._start()
 
 
 @attrs.frozen
@@ -360,10 +372,10 @@ class Kernel:
         self.ready.append(unit)
 
     def step(self, index: int = 0) -> None:
-        """Run the index-th ready unit to its next yield."""
+        """Run the index-th ready unit to its next yield; also from inside another unit's step."""
         unit = self.ready.pop(index)
         self.steps += 1
-        self.current = unit
+        outer, self.current = self.current, unit
         try:
             assert unit.gen is not None
             request = unit.gen.send(unit.woken)
@@ -376,7 +388,7 @@ class Kernel:
         else:
             self._park(unit, request)
         finally:
-            self.current = None
+            self.current = outer
 
     def run(self, limit: int | None = None) -> bool:
         """Step until nothing is ready, or ``limit`` steps; whether nothing is ready.

@@ -81,7 +81,7 @@ class File:
         """close(2); the last reference releases the device."""
         file = self.open_file
         self.process.task.files.remove(self.fd)
-        self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close")))
+        self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close"), must=True))
 
     async def __aenter__(self) -> Self:
         return self

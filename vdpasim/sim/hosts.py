@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from types import coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -22,6 +23,8 @@ from vdpasim.sim.errors import Deadlock, Livelock, UsageError, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
+
+    import trio
 
     from vdpasim.core.rules import KernelError
 
@@ -45,10 +48,12 @@ class Actor(Unit):
     done: bool = False
     result: Any = None
     error: BaseException | None = None
+    call: Call | None = None
+    """The call it waits for."""
 
     def finish(self, value: Any) -> None:
         self.result = value
-        self._end(None)
+        self._end(self.error)
 
     def refuse(self, error: KernelError) -> None:
         self._end(error)
@@ -70,19 +75,47 @@ class Actor(Unit):
         return self.result
 
 
-async def _guarded(actor: Actor, main: Coroutine[Any, Any, Any]) -> Any:
-    # an error in an actor is the scenario's, not the kernel's: keep it, do not let the step crash
-    try:
-        return await main
-    except Exception as error:  # noqa: BLE001 - kept for who joins the actor
-        actor.error = error
-        return None
+@attrs.define(eq=False)
+class _Script:
+    # the coroutine of an actor; an error in it is the scenario's, not the kernel's: keep it, do not let the step crash
+    actor: Actor
+    main: Coroutine[Any, Any, Any]
+
+    def send(self, value: Woken | None, /) -> Any:
+        actor = self.actor
+        try:
+            request = self.main.send(value)
+            if not isinstance(request, Point | Sleep):
+                self.main.throw(UsageError(f"actor {actor.name} awaited {request!r}, which is not vdpasim's"))
+                self.main.close()
+                raise UsageError(f"actor {actor.name} went on after awaiting what is not vdpasim's")
+        except StopIteration:
+            raise
+        except RuntimeError as error:
+            actor.error = _foreign(actor, error)
+        except Exception as error:  # noqa: BLE001 - kept for who joins the actor
+            actor.error = error
+        else:
+            return request
+        raise StopIteration(None)
+
+    def close(self) -> None:
+        self.main.close()
+
+
+def _foreign(actor: Actor, error: RuntimeError) -> Exception:
+    # trio and asyncio say only that they do not run here
+    if not any(words in str(error) for words in ("async context", "running event loop")):
+        return error
+    refusal = UsageError(f"actor {actor.name} awaited what is not vdpasim's: {error}")
+    refusal.__cause__ = error
+    return refusal
 
 
 def spawn(kernel: Kernel, main: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], name: str) -> Actor:
     """Make an actor ready; it runs at the next step."""
     actor = Actor(kernel, name)
-    actor.gen = _guarded(actor, main(*args))
+    actor.gen = _Script(actor, main(*args))
     kernel.make_ready(actor, None)
     return actor
 
@@ -122,38 +155,65 @@ def run_until(kernel: Kernel, done: Callable[[], bool], waiting: Callable[[], li
 
 def describe(unit: Unit) -> str:
     """Who waits for what, in one clause."""
+    if isinstance(unit, Actor) and unit.call is not None:
+        return f"actor {unit.name}, {describe(unit.call)}"
     queue = unit.sleep.queue if unit.sleep else None
     what = f"{unit.op}({unit.file})" if isinstance(unit, Call) else "actor"
     return f"{unit.name}: {what} waits for {queue.name if queue else 'nothing'}"
 
 
-async def wait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
-    """Submit a call and wait for it, as the actor or trio task that runs."""
-    if current_actor(kernel) is not None:
-        call = submit()
-        while not call.done:
-            await suspend(Sleep(call.finished))
-        return call
-    return await _wait_trio(kernel, submit)
+async def wait(kernel: Kernel, submit: Callable[[], Call], *, must: bool = False) -> Call:
+    """Submit a call and wait for it, as the actor or trio task that runs.
 
-
-async def _wait_trio(kernel: Kernel, submit: Callable[[], Call]) -> Call:
-    import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
-
-    await trio.lowlevel.checkpoint()
-    call = submit()
-    run_idle(kernel)
+    A call that ``must`` happen (a close) is made by a cancelled trio task all the same, which is cancelled afterwards.
+    """
+    actor = current_actor(kernel)
+    if actor is None:
+        return await _wait_trio(kernel, submit, must=must)
+    actor.call = call = submit()
     while not call.done:
-        deadline = kernel.next_deadline
-        with trio.move_on_after(float("inf") if deadline is None else (deadline - kernel.now) / 1e9) as scope:
-            await _park(kernel, call)
-        if scope.cancelled_caught and deadline is not None:
-            kernel.advance(deadline)
-            run_idle(kernel)
+        await suspend(Sleep(call.finished))
+    actor.call = None
     return call
 
 
-async def _park(kernel: Kernel, call: Call) -> None:
+async def _wait_trio(kernel: Kernel, submit: Callable[[], Call], *, must: bool) -> Call:
+    import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
+
+    if not must:
+        await trio.lowlevel.checkpoint()
+    _follow_clock(kernel, trio.current_time())
+    call = submit()
+    run_idle(kernel)
+    while True:
+        _follow_clock(kernel, trio.current_time())
+        if call.done:
+            break
+        deadline = kernel.next_deadline
+        with trio.move_on_after(float("inf") if deadline is None else (deadline - kernel.now) / 1e9) as scope:
+            await _park(kernel, call, scope, must=must)
+        if scope.cancelled_caught and deadline is not None:
+            kernel.advance(deadline)
+            run_idle(kernel)
+    if must:
+        await trio.lowlevel.checkpoint()
+    return call
+
+
+_time_zero: WeakKeyDictionary[Kernel, float] = WeakKeyDictionary()
+"""Where on trio's clock the kernel's time began, while anybody sleeps until a time."""
+
+
+def _follow_clock(kernel: Kernel, seconds: float) -> None:
+    # virtual time runs with trio's only while somebody waits for it, so a program without timeouts sees time 0
+    if kernel.next_deadline is None or kernel not in _time_zero:
+        _time_zero[kernel] = seconds - kernel.now / 1e9
+    else:
+        kernel.advance(round((seconds - _time_zero[kernel]) * 1e9))
+        run_idle(kernel)
+
+
+async def _park(kernel: Kernel, call: Call, timer: trio.CancelScope, *, must: bool) -> None:
     import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
 
     task = trio.lowlevel.current_task()
@@ -165,10 +225,10 @@ async def _park(kernel: Kernel, call: Call) -> None:
     def abort(_: object) -> trio.lowlevel.Abort:
         # our own timer's cancellation must not interrupt the call; a real one is a signal
         call.on_done = None
-        if trio.current_effective_deadline() != float("-inf"):
+        if timer.cancel_called:
             return trio.lowlevel.Abort.SUCCEEDED
         sleep = call.sleep
-        if sleep is None or not sleep.interruptible:
+        if must or sleep is None or not sleep.interruptible:
             call.on_done = done
             return trio.lowlevel.Abort.FAILED
         kernel.interrupt(call)
@@ -186,11 +246,18 @@ def call_nowait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
         WouldBlock: it would have to wait; it was interrupted.
     """
     call = submit()
-    run_idle(kernel)
+    _run_for(kernel, call)
     if call.done:
         return call
     kernel.interrupt(call)
-    run_idle(kernel)
+    _run_for(kernel, call)
     if not call.done:
         raise UsageError(f"{describe(call)}, which no signal ends; the call goes on in the background")
     raise WouldBlock(describe(call))
+
+
+def _run_for(kernel: Kernel, call: Call) -> None:
+    # from inside an actor's step the loop cannot be run, but the call itself can go on until it has to wait
+    run_idle(kernel)
+    while kernel.running and not call.done and call in kernel.ready:
+        kernel.step(kernel.ready.index(call))

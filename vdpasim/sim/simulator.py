@@ -18,7 +18,7 @@ from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.mm.rlimit import Rlimits
 from vdpasim.core.vhost.net import VhostNetNode
 from vdpasim.sim import hosts
-from vdpasim.sim.errors import UsageError
+from vdpasim.sim.errors import Deadlock, UsageError
 from vdpasim.sim.process import Process
 from vdpasim.sim.vdpa import Vdpa
 from vdpasim.uapi.abi import ABIS
@@ -128,11 +128,20 @@ class Simulator:
             Livelock: work feeds itself.
         """
         first = self.spawn(main, self, *args, name="main")
-        hosts.run_until(self.kernel, lambda: all(actor.done for actor in self._actors), self._waiting)
-        errors = [actor.error for actor in self._actors if actor.error is not None]
-        if errors:
-            raise errors[0]
+        try:
+            hosts.run_until(self.kernel, lambda: all(actor.done for actor in self._actors), self._waiting)
+        except Deadlock as deadlock:
+            # an actor that failed is why the others wait
+            for error in self._errors():
+                error.add_note(f"then: {deadlock}")
+                raise error from error.__cause__
+            raise
+        for error in self._errors():
+            raise error
         return first.result
+
+    def _errors(self) -> list[BaseException]:
+        return [actor.error for actor in self._actors if actor.error is not None]
 
     def _waiting(self) -> list[Unit]:
         return [actor for actor in self._actors if not actor.done]

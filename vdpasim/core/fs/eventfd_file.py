@@ -9,7 +9,7 @@ from vdpasim.core.kernel import Call, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.rules import KernelError, fail
 from vdpasim.core.uaccess import UserBuffer, copy_from_user, copy_to_user
 from vdpasim.uapi import errno as E
-from vdpasim.uapi.fcntl import POLLIN, POLLOUT
+from vdpasim.uapi.fcntl import POLLERR, POLLIN, POLLOUT
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.eventfd import EventFdCtx
@@ -56,7 +56,8 @@ class EventFdFile(DriverFile):
 
     def poll(self) -> int:
         count = self.ctx.count
-        return (POLLIN if count else 0) | (POLLOUT if count < (1 << 64) - 2 else 0)
+        full = POLLERR if count == (1 << 64) - 1 else 0
+        return full | (POLLIN if count else 0) | (POLLOUT if count < (1 << 64) - 2 else 0)
 
     def release(self, call: Call) -> Steps:
         self.ctx.unwatch(self.queue.wake_up)
