@@ -106,7 +106,7 @@ def _tests() -> dict[str, str]:
     return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(root.glob("tests/**/*.py"))}
 
 
-def tests_of(rule: str) -> list[str]:
+def files_naming(rule: str) -> list[str]:
     """The test files that name a rule; none where the tests are not installed."""
     name = re.compile(rf"(?<![\w.-]){re.escape(rule)}(?![\w.-])")
     return [path for path, text in _tests().items() if name.search(text)]
@@ -131,7 +131,7 @@ def rule_json(rule: Rule, confirmed: dict[str, Evidence]) -> dict[str, Any]:
         "evidence": kind(rule.id, confirmed),
         "cases": found.count if found else 0,
         "first_cases": list(found.cases) if found else [],
-        "tests": tests_of(rule.id),
+        "tests": files_naming(rule.id),
     }
 
 
@@ -172,7 +172,7 @@ def rule_text(rule: Rule, confirmed: dict[str, Evidence]) -> Iterator[str]:
         docs = "; ".join(SWITCHES[word.removeprefix("-")].doc for word in one.split("|"))
         yield _line("switch", f"{' or '.join(words)}: {docs}")
     yield _line("evidence", _evidence_text(rule, confirmed))
-    for path in tests_of(rule.id):
+    for path in files_naming(rule.id):
         yield _line("test", path)
 
 
