@@ -69,7 +69,8 @@ class TextTrace:
             yield known.name if known else f"{args[0]:#x}"
             args = args[1:]
         for arg in args:
-            yield f"{arg:#x}" if isinstance(arg, int) else str(arg)
+            # an object goes by its name: where it lies in memory differs from run to run
+            yield f"{arg:#x}" if isinstance(arg, int) else str(getattr(arg, "ident", arg))
 
 
 _HEX = frozenset({"iova", "start", "last", "addr", "old", "new"})
