@@ -138,11 +138,13 @@ class Process:
 
     def socket(self, kind: str, ifname: str = "") -> File:
         """A file as vhost-net's SET_BACKEND looks at it; see :class:`vdpasim.core.net.tun.SocketFile`."""
-        return self.install(f"{kind}:{ifname}", SocketFile(kind, ifname))
+        return self.install(f"{kind}:{ifname}", SocketFile(kind, ifname, peer=self.sim.taps.get(ifname)))
 
     def tap(self, ifname: str, *, vnet_hdr: bool = True) -> File:
         """/dev/net/tun attached to an interface."""
-        return self.install(f"tap:{ifname}", SocketFile("tap", ifname, vnet_hdr))
+        tap = SocketFile("tap", ifname, vnet_hdr)
+        self.sim.taps[ifname] = tap
+        return self.install(f"tap:{ifname}", tap)
 
     def file(self, fd: int) -> File:
         """The File of a descriptor number."""

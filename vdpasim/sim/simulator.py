@@ -25,6 +25,7 @@ from vdpasim.uapi.abi import ABIS
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
+    from vdpasim.core.net.tun import SocketFile
     from collections.abc import Callable, Coroutine
 
     from vdpasim.core.events import Event
@@ -72,6 +73,8 @@ class Simulator:
         self.nodes[net.path] = net
         self.vdpa = Vdpa(self.kernel, self.pages, self.nodes, options or {}, extensions)
         self.processes: list[Process] = []
+        self.taps: dict[str, SocketFile] = {}
+        """Taps by interface name."""
         self._tid = 100
         self._objects: dict[str, int] = {}
         self._actors: list[hosts.Actor] = []

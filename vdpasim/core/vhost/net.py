@@ -8,21 +8,27 @@ have no owner check at all.
 A backend can be set only when SET_MEM_TABLE was done, even to remove one. Activating writes the used ring's flags and
 reads its index, through the IOTLB.
 
-Not modelled here yet: the TX and RX ring walk. A kick of a queue with a backend, and activation, say ``UNMODELLED``.
+Each open has a worker thread once it has an owner; kicks, answered misses and a backend that becomes ready queue the
+handler of their queue on it (``net_handlers.py``).
+
+Not modelled: the dirty log (LOG_ALL is accepted, nothing is logged), and that the worker keeps its owner's address space
+alive after the owner has gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
 from vdpasim.core.fs.file import OpenFile, unmodelled
-from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
+from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue, Work, Worker
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.uaccess import UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
+from vdpasim.core.vhost.net_handlers import handle_rx, handle_tx
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
 from vdpasim.core.vhost.vhost_msg import (
     IotlbMsg,
@@ -108,8 +114,19 @@ class VhostNetNode:
         name = self.kernel.name("vhost-net")
         wait = WaitQueue(name + ".wait")
         mutex = Mutex(self.kernel, name + ".mutex")
-        net = VhostNet(self.kernel, name, [], mutex, wait, poll_queue=wait, ioctls=_requests(self.kernel))
+        net = VhostNet(
+            self.kernel,
+            name,
+            [],
+            mutex,
+            wait,
+            poll_queue=wait,
+            ioctls=_requests(self.kernel),
+            worker=Worker(self.kernel, name + ".worker"),
+        )
         net.vqs = new_vqs(net, NVQS)
+        handlers = {RX: handle_rx, TX: handle_tx}
+        net.works = [Work(partial(handlers[vq.index], net, vq)) for vq in net.vqs]
         return net
 
 
@@ -119,6 +136,9 @@ class VhostNet(VhostDev):
 
     poll_queue: WaitQueue | None = attrs.field(kw_only=True)
     ioctls: dict[int, Ioctl] = attrs.field(kw_only=True)
+    worker: Worker = attrs.field(kw_only=True)
+    works: list[Work] = attrs.Factory(list["Work"])
+    """The handler of each queue."""
 
     # -- file operations
 
@@ -155,8 +175,8 @@ class VhostNet(VhostDev):
         """``vhost_net_release``."""
         yield from self.mutex.lock()
         try:
-            for vq in self.vqs:
-                vq.private_data = None
+            self.worker.stop()
+            self._detach()
             self.cleanup()
         finally:
             self.mutex.unlock()
@@ -174,8 +194,8 @@ class VhostNet(VhostDev):
 
     def queue_handler(self, vq: VhostVirtqueue) -> None:
         """``vhost_poll_queue``."""
-        if vq.private_data is not None:
-            unmodelled(self.kernel, self.name, f"ring walk of queue {vq.index}")
+        if self.mm is not None:
+            self.worker.queue(self.works[vq.index])
 
     # -- pieces
 
@@ -236,7 +256,17 @@ class VhostNet(VhostDev):
         except KernelError:
             vq.private_data = old
             raise
-        unmodelled(self.kernel, self.name, f"ring walk of queue {vq.index}")
+        self._enable_vq(vq, sock)
+
+    def _enable_vq(self, vq: VhostVirtqueue, sock: SocketFile) -> None:
+        # poll the backend: a tap can always be written, and is readable while a frame waits (vhost_net_enable_vq)
+        if vq.index == TX:
+            self.queue_handler(vq)
+            return
+        sock.polled = True
+        sock.on_frame = lambda: self.queue_handler(vq)
+        if sock.inbox:
+            self.queue_handler(vq)
 
     def _vq_access_ok(self, vq: VhostVirtqueue) -> bool:
         if self.umem is None or not memory_access_ok(self.umem):
@@ -252,10 +282,15 @@ class VhostNet(VhostDev):
             raise fail("net.backend.not-socket")
         return file.ops
 
+    def _detach(self) -> None:
+        for vq in self.vqs:
+            if vq.private_data is not None:
+                vq.private_data.on_frame = None
+            vq.private_data = None
+
     def reset_owner(self) -> None:
         """RESET_OWNER: everything back to defaults, with an empty memory table instead of none."""
-        for vq in self.vqs:
-            vq.private_data = None
+        self._detach()
         self.cleanup()
         self.fork_owner = 1
         self.umem = self.new_iotlb()

@@ -22,6 +22,7 @@ from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost_msg import codec
 
 if TYPE_CHECKING:
+    from vdpasim.core.net.tun import SocketFile
     from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
     from vdpasim.core.ports import Caller, EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
@@ -71,7 +72,11 @@ class VhostVirtqueue:
     call: EventFd | None = None
     error: EventFd | None = None
     busyloop_timeout: int = 0
-    private_data: object | None = None
+    private_data: SocketFile | None = None
+    """vhost-net's backend."""
+    used_flags: int = 0
+    signalled_used: int | None = None
+    """used->idx at the last interrupt, None when it is not known (EVENT_IDX)."""
     log_base: int | None = None
     meta_iotlb: dict[str, IotlbMap] = attrs.Factory(dict["str", "IotlbMap"])
     """Area name (desc, avail, used) -> the one entry that covers it whole."""
@@ -89,6 +94,8 @@ class VhostVirtqueue:
         self.kick = self.call = self.error = None
         self.busyloop_timeout = 0
         self.private_data = None
+        self.used_flags = 0
+        self.signalled_used = None
         self.log_base = None
 
     def handle_kick(self) -> None:

@@ -1,31 +1,75 @@
-"""Translation and ring metadata access of a generic vhost queue (mirrors translate_desc() and vhost_vq_init_access() of
-vhost.c).
+"""The ring walk of vhost-net: prefetch, translation, descriptors, used ring (mirrors the vhost_virtqueue half of vhost.c).
 
-Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers
-EAGAIN. Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Metadata
-accesses in the slow path ask for read permission even when they write; a used ring that is mapped read-only is then
-written anyway, because only the entry's permission was asked and the memory behind it is writable.
+Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers EAGAIN.
+Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Each round starts with
+a *prefetch*: descriptor table, avail ring, used ring, in this order, each mapped whole or the round ends; an area that lies
+in one entry is cached until the next UPDATE or INVALIDATE. A permission that is too small ends the round without a MISS.
 
-Not modelled here yet: the ring walk itself. A queue with a backend that is kicked says so (``UNMODELLED``).
+A head is taken only when its whole chain was walked and translated, so a bad chain is met again at every kick. Errors other
+than a miss signal the error eventfd. Metadata accesses outside the cache ask for read permission even when they write; a
+used ring mapped read-only is then written anyway, because only the entry's permission was asked.
+
+Not modelled: the dirty log (LOG_ALL is accepted and nothing is logged), busy polling, packed rings (vhost has none).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
 
-from vdpasim.core.rules import KernelError, fail
+import attrs
+
+from vdpasim.core.events import Kind
+from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vhost.vhost_msg import vhost_iotlb_miss
-from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO
+from vdpasim.uapi import errno as E
+from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
+from vdpasim.uapi.virtio_config import VIRTIO_F_NOTIFY_ON_EMPTY
+from vdpasim.uapi.virtio_ring import (
+    VIRTIO_RING_F_EVENT_IDX,
+    VRING_AVAIL_F_NO_INTERRUPT,
+    VRING_DESC_F_INDIRECT,
+    VRING_DESC_F_NEXT,
+    VRING_DESC_F_WRITE,
+    VRING_USED_F_NO_NOTIFY,
+)
 
 if TYPE_CHECKING:
+    from vdpasim.core.ports import Mm
     from vdpasim.core.vhost.vhost import VhostVirtqueue
 
 METADATA_PIECES = 64
 """Room for the pieces of one metadata access."""
+CHAIN_PIECES = 1024
+"""Room for the pieces of one chain (UIO_MAXIOV)."""
+INDIRECT_MAX = 0x1_0000
+"""More descriptors in an indirect table are refused."""
+
+DESC = Struct("<QIHH")
+USED_ELEM = Struct("<II")
 
 
-def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room: int) -> list[tuple[int, int]]:
-    """(user address, length) pieces of a range.
+class Piece(NamedTuple):
+    """A run of a buffer in the owner's memory."""
+
+    uaddr: int
+    length: int
+    iova: int
+
+
+@attrs.define
+class Chain:
+    """A descriptor chain, translated."""
+
+    head: int
+    out: list[Piece]
+    """What the device reads."""
+    into: list[Piece]
+    """What the device writes."""
+
+
+def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room: int) -> list[Piece]:
+    """The pieces of a range.
 
     Raises:
         KernelError: EAGAIN after queueing a MISS, EFAULT, EPERM, ENOBUFS.
@@ -44,15 +88,63 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
         raise fail("vq.translate.miss")
     if found.denied is not None:
         raise fail("vq.translate.perm")
-    return [(uaddr, size) for _, uaddr, size in found.pieces]
+    out = []
+    for _, uaddr, size in found.pieces:
+        out.append(Piece(uaddr, size, addr))
+        addr += size
+    return out
 
 
-def metadata_uaddr(vq: VhostVirtqueue, addr: int, length: int) -> int:
-    """The user address of a field of ring metadata (``__vhost_get_user``); a failure signals the error eventfd, a
-    miss too.
+# -- ring metadata
+
+
+def areas(vq: VhostVirtqueue) -> list[tuple[str, int, int, int]]:
+    """(name, address, bytes, access) of the three areas, in the order they are prefetched."""
+    extra = 2 if vq.has_feature(VIRTIO_RING_F_EVENT_IDX) else 0
+    return [
+        ("desc", vq.desc, 16 * vq.num, VHOST_ACCESS_RO),
+        ("avail", vq.avail, 4 + 2 * vq.num + extra, VHOST_ACCESS_RO),
+        ("used", vq.used, 4 + 8 * vq.num + extra, VHOST_ACCESS_WO),
+    ]
+
+
+def vq_meta_prefetch(vq: VhostVirtqueue) -> bool:
+    """Whether the whole ring is mapped; the first byte that is not is asked for (``vq_meta_prefetch``)."""
+    if vq.dev.kernel.on("F8") and not (vq.desc or vq.avail or vq.used):
+        hit("vq.prefetch.no-ring")
+        return False
+    if vq.dev.iotlb is None:
+        return True
+    return all(_iotlb_access_ok(vq, *area) for area in areas(vq))
+
+
+def _iotlb_access_ok(vq: VhostVirtqueue, name: str, addr: int, length: int, access: int) -> bool:
+    if name in vq.meta_iotlb:
+        return True
+    assert vq.dev.iotlb is not None
+    found = vq.dev.iotlb.translate(addr, length, access)
+    if found.miss is not None:
+        vhost_iotlb_miss(vq, found.miss, access)
+        return False
+    if found.denied is not None:
+        hit("vq.prefetch.perm")
+        return False
+    if len(found.pieces) == 1:
+        vq.meta_iotlb[name] = found.pieces[0][0]
+    return True
+
+
+def metadata_uaddr(vq: VhostVirtqueue, area: str, addr: int, length: int) -> int:
+    """The user address of a field of ring metadata (``__vhost_get_user``); a failure signals the error eventfd.
+
+    Raises:
+        KernelError: no translation, a miss included, or one in several pieces.
     """
     if vq.dev.iotlb is None:
         return addr
+    cached = vq.meta_iotlb.get(area)
+    if cached is not None:
+        return cached.addr + addr - cached.start
     try:
         pieces = translate_desc(vq, addr, length, VHOST_ACCESS_RO, METADATA_PIECES)
     except KernelError:
@@ -60,8 +152,35 @@ def metadata_uaddr(vq: VhostVirtqueue, addr: int, length: int) -> int:
         raise
     if len(pieces) != 1:
         vq.signal_error()
-        raise fail("net.backend.used")
-    return pieces[0][0]
+        raise fail("vq.metadata.split")
+    return pieces[0].uaddr
+
+
+def _owner(vq: VhostVirtqueue) -> Mm:
+    if vq.dev.mm is None:
+        raise fail("vq.copy")
+    return vq.dev.mm
+
+
+def _get(vq: VhostVirtqueue, area: str, addr: int, length: int) -> bytes:
+    data = _owner(vq).read(metadata_uaddr(vq, area, addr, length), length)
+    if len(data) < length:
+        raise fail("vq.copy")
+    return data
+
+
+def _put(vq: VhostVirtqueue, area: str, addr: int, data: bytes) -> None:
+    if _owner(vq).write(metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
+        raise fail("vq.copy")
+
+
+def get_u16(vq: VhostVirtqueue, area: str, addr: int) -> int:
+    """A 16-bit field of the ring.
+
+    Raises:
+        KernelError: it cannot be reached.
+    """
+    return int.from_bytes(_get(vq, area, addr, 2), "little")
 
 
 def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
@@ -71,17 +190,238 @@ def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
         KernelError: EFAULT.
     """
     try:
-        flags = metadata_uaddr(vq, vq.used, 2)
+        _put(vq, "used", vq.used, vq.used_flags.to_bytes(2, "little"))
     except KernelError:
         raise fail("net.backend.used") from None
-    mm = vq.dev.mm
-    if mm is None or mm.write(flags, b"\0\0") < 2:
-        raise fail("net.backend.used")
     try:
-        idx = mm.read(metadata_uaddr(vq, vq.used + 2, 2), 2)
+        vq.last_used_idx = get_u16(vq, "used", vq.used + 2)
     except KernelError:
-        raise fail("net.backend.used") from None
-    if len(idx) < 2:
         vq.signal_error()
-        raise fail("net.backend.used")
-    vq.last_used_idx = int.from_bytes(idx, vq.dev.kernel.abi.byteorder)
+        raise fail("net.backend.used") from None
+
+
+def disable_notify(vq: VhostVirtqueue) -> None:
+    """Ask the driver not to kick (``vhost_disable_notify``)."""
+    if vq.used_flags & VRING_USED_F_NO_NOTIFY:
+        return
+    vq.used_flags |= VRING_USED_F_NO_NOTIFY
+    if not vq.has_feature(VIRTIO_RING_F_EVENT_IDX):
+        _put_or_signal(vq, vq.used, vq.used_flags)
+
+
+def enable_notify(vq: VhostVirtqueue) -> bool:
+    """Ask the driver to kick again; whether something new had slipped in (``vhost_enable_notify``)."""
+    if not vq.used_flags & VRING_USED_F_NO_NOTIFY:
+        return False
+    vq.used_flags &= ~VRING_USED_F_NO_NOTIFY
+    if vq.has_feature(VIRTIO_RING_F_EVENT_IDX):
+        stored = _put_or_signal(vq, vq.used + 4 + 8 * vq.num, vq.last_avail_idx)
+    else:
+        stored = _put_or_signal(vq, vq.used, vq.used_flags)
+    if not stored:
+        return False
+    try:
+        avail_idx = _avail_idx(vq)
+    except KernelError:
+        return False
+    vq.avail_idx = avail_idx
+    return avail_idx != vq.last_avail_idx
+
+
+def _put_or_signal(vq: VhostVirtqueue, addr: int, value: int) -> bool:
+    try:
+        _put(vq, "used", addr, value.to_bytes(2, "little"))
+    except KernelError:
+        vq.signal_error()
+        return False
+    return True
+
+
+# -- chains
+
+
+def _avail_idx(vq: VhostVirtqueue) -> int:
+    try:
+        avail_idx = get_u16(vq, "avail", vq.avail + 2)
+    except KernelError:
+        vq.signal_error()
+        raise
+    if (avail_idx - vq.last_avail_idx) & 0xFFFF > vq.num:
+        vq.signal_error()
+        raise fail("vq.avail.jump")
+    return avail_idx
+
+
+def vhost_get_vq_desc(vq: VhostVirtqueue) -> Chain | None:
+    """The next chain, translated; None when there is none. Nothing is taken on failure.
+
+    Raises:
+        KernelError: EAGAIN a MISS was queued; anything else has signalled the error eventfd.
+    """
+    if vq.avail_idx == vq.last_avail_idx:
+        vq.avail_idx = _avail_idx(vq)
+        if vq.avail_idx == vq.last_avail_idx:
+            return None
+    try:
+        head = get_u16(vq, "avail", vq.avail + 4 + 2 * (vq.last_avail_idx & (vq.num - 1)))
+        if head >= vq.num:
+            raise fail("vq.chain.head")
+        chain = Chain(head, [], [])
+        _walk(vq, chain)
+    except KernelError as error:
+        if error.errno != E.EAGAIN:
+            vq.signal_error()
+        raise
+    vq.last_avail_idx = (vq.last_avail_idx + 1) & 0xFFFF
+    return chain
+
+
+def _walk(vq: VhostVirtqueue, chain: Chain) -> None:
+    i, found = chain.head, 0
+    while True:
+        if i >= vq.num:
+            raise fail("vq.chain.next")
+        found += 1
+        if found > vq.num:
+            raise fail("vq.chain.loop")
+        addr, length, flags, following = DESC.unpack(_get(vq, "desc", vq.desc + 16 * i, 16))
+        if flags & VRING_DESC_F_INDIRECT:
+            _walk_indirect(vq, chain, addr, length)
+        else:
+            _take(vq, chain, addr, length, flags)
+        if not flags & VRING_DESC_F_NEXT:
+            return
+        i = following
+
+
+def _walk_indirect(vq: VhostVirtqueue, chain: Chain, table: int, size: int) -> None:
+    if size % 16:
+        raise fail("vq.indirect.length")
+    pieces = translate_desc(vq, table, size, VHOST_ACCESS_RO, CHAIN_PIECES)
+    if size // 16 > INDIRECT_MAX:
+        raise fail("vq.indirect.size")
+    data = b"".join(_copy_in(vq, piece) for piece in pieces)
+    i = found = 0
+    while True:
+        found += 1
+        if found > size // 16 or i >= size // 16:
+            raise fail("vq.indirect.loop")
+        addr, length, flags, following = DESC.unpack_from(data, 16 * i)
+        if flags & VRING_DESC_F_INDIRECT:
+            raise fail("vq.indirect.nested")
+        _take(vq, chain, addr, length, flags)
+        if not flags & VRING_DESC_F_NEXT:
+            return
+        i = following
+
+
+def _take(vq: VhostVirtqueue, chain: Chain, addr: int, length: int, flags: int) -> None:
+    room = CHAIN_PIECES - len(chain.out) - len(chain.into)
+    write = bool(flags & VRING_DESC_F_WRITE)
+    pieces = translate_desc(vq, addr, length, VHOST_ACCESS_WO if write else VHOST_ACCESS_RO, room)
+    if not write and chain.into:
+        raise fail("vq.chain.order")
+    (chain.into if write else chain.out).extend(pieces)
+
+
+def _copy_in(vq: VhostVirtqueue, piece: Piece) -> bytes:
+    data = _owner(vq).read(piece.uaddr, piece.length)
+    if len(data) < piece.length:
+        raise fail("vq.copy")
+    return data
+
+
+def discard_vq_desc(vq: VhostVirtqueue, count: int = 1) -> None:
+    """Give chains back to the ring (``vhost_discard_vq_desc``)."""
+    vq.last_avail_idx = (vq.last_avail_idx - count) & 0xFFFF
+
+
+# -- buffers
+
+
+def gather(vq: VhostVirtqueue, pieces: list[Piece], skip: int = 0) -> bytes:
+    """The bytes of a chain's readable part behind the first ``skip``.
+
+    Raises:
+        KernelError: EFAULT the memory is not there.
+    """
+    parts = []
+    for piece in pieces:
+        _observe(vq, piece, VHOST_ACCESS_RO)
+        parts.append(_copy_in(vq, piece))
+    return b"".join(parts)[skip:]
+
+
+def scatter(vq: VhostVirtqueue, pieces: list[Piece], data: bytes) -> int:
+    """Store into a chain's writable part; the bytes that fitted.
+
+    Raises:
+        KernelError: EFAULT the memory is not there.
+    """
+    done = 0
+    for piece in pieces:
+        part = data[done : done + piece.length]
+        if not part:
+            break
+        _observe(vq, Piece(piece.uaddr, len(part), piece.iova), VHOST_ACCESS_WO)
+        if _owner(vq).write(piece.uaddr, part) < len(part):
+            raise fail("vq.copy")
+        done += len(part)
+    return done
+
+
+def _observe(vq: VhostVirtqueue, piece: Piece, access: int) -> None:
+    kernel = vq.dev.kernel
+    if kernel.sink:
+        place = tuple(_owner(vq).extents(piece.uaddr, piece.length))
+        kernel.emit(Kind.DMA, vq.dev.name, vq.index, piece.iova, piece.length, access, 0, "va", place)
+
+
+# -- used ring
+
+
+def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
+    """Put used elements (head, bytes written), move the index, interrupt if wanted (``vhost_add_used_and_signal_n``)."""
+    if not heads:
+        return
+    try:
+        for head, length in heads:
+            slot = vq.used + 4 + 8 * (vq.last_used_idx & (vq.num - 1))
+            _put_checked(vq, slot, USED_ELEM.pack(head, length))
+            vq.last_used_idx = (vq.last_used_idx + 1) & 0xFFFF
+        _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, "little"))
+    except KernelError:
+        vq.signal_error()
+    if _wants_interrupt(vq) and vq.call is not None:
+        vq.call.signal()
+        if vq.dev.kernel.sink:
+            vq.dev.kernel.emit(Kind.SIGNAL, vq.dev.name, vq.index, "call", vq.call.count)
+
+
+def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:
+    # used elements are written with the right permission, in as many pieces as it takes
+    if vq.dev.iotlb is None or "used" in vq.meta_iotlb:
+        _put(vq, "used", addr, data)
+        return
+    done = 0
+    for piece in translate_desc(vq, addr, len(data), VHOST_ACCESS_WO, METADATA_PIECES):
+        part = data[done : done + piece.length]
+        if _owner(vq).write(piece.uaddr, part) < len(part):
+            raise fail("vq.copy")
+        done += piece.length
+
+
+def _wants_interrupt(vq: VhostVirtqueue) -> bool:
+    if vq.has_feature(VIRTIO_F_NOTIFY_ON_EMPTY) and vq.avail_idx == vq.last_avail_idx:
+        return True
+    try:
+        if not vq.has_feature(VIRTIO_RING_F_EVENT_IDX):
+            return not get_u16(vq, "avail", vq.avail) & VRING_AVAIL_F_NO_INTERRUPT
+        old, vq.signalled_used = vq.signalled_used, vq.last_used_idx
+        if old is None:
+            return True
+        event = get_u16(vq, "avail", vq.avail + 4 + 2 * vq.num)
+    except KernelError:
+        vq.signal_error()
+        return True
+    return (vq.last_used_idx - event - 1) & 0xFFFF < (vq.last_used_idx - old) & 0xFFFF

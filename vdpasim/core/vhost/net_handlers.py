@@ -1,0 +1,208 @@
+"""The TX and RX rounds of vhost-net (mirrors handle_tx_copy() and handle_rx() of drivers/vhost/net.c).
+
+Theory. A round begins with the prefetch and with asking the driver not to kick, and goes on until nothing is left, an error
+stops it "until the next kick", or its weight (256 packets or 512 KiB) is used up and it queues itself again. TX hands each
+chain to the socket without the header vhost strips; used elements are put in batches of 64 and at the end. RX takes as many
+chains as the frame needs (several only with mergeable buffers); a frame that does not fit is dropped and the chains go
+back to the ring.
+
+Which header belongs to whom: with VHOST_NET_F_VIRTIO_NET_HDR vhost strips and supplies it, otherwise the socket does (a tap
+with vnet headers).
+
+Not modelled: zero-copy TX (off by default), XDP batching as such (its failures are), busy polling.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vdpasim.core.kernel import Point, Steps
+from vdpasim.core.rules import KernelError, hit
+from vdpasim.core.vhost.vhost_vq import (
+    Chain,
+    add_used_and_signal,
+    disable_notify,
+    discard_vq_desc,
+    enable_notify,
+    gather,
+    scatter,
+    vhost_get_vq_desc,
+    vq_meta_prefetch,
+)
+from vdpasim.uapi.virtio_config import VIRTIO_F_VERSION_1
+from vdpasim.uapi.virtio_net import (
+    VHOST_NET_F_VIRTIO_NET_HDR,
+    VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+    VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+    VIRTIO_NET_F_MRG_RXBUF,
+)
+
+if TYPE_CHECKING:
+    from vdpasim.core.net.tun import SocketFile
+    from vdpasim.core.vhost.net import VhostNet
+    from vdpasim.core.vhost.vhost import VhostVirtqueue
+
+BATCH = 64
+PACKET_WEIGHT = 256
+BYTE_WEIGHT = 0x80000
+NUM_BUFFERS_AT = 10
+"""Offset of ``num_buffers`` in the mergeable header."""
+
+
+def header_lengths(vq: VhostVirtqueue) -> tuple[int, int]:
+    """(bytes vhost strips and supplies, bytes the socket does)."""
+    if vq.has_feature(VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO) or vq.has_feature(VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO):
+        length = 24
+    elif vq.has_feature(VIRTIO_NET_F_MRG_RXBUF) or vq.has_feature(VIRTIO_F_VERSION_1):
+        length = 12
+    else:
+        length = 10
+    return (length, 0) if vq.has_feature(VHOST_NET_F_VIRTIO_NET_HDR) else (0, length)
+
+
+def _prepare(vq: VhostVirtqueue) -> SocketFile | None:
+    # the backend, if the queue has one and its ring is there
+    sock = vq.private_data
+    if sock is None or not vq_meta_prefetch(vq):
+        return None
+    disable_notify(vq)
+    return sock
+
+
+def handle_tx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
+    """One TX round (``handle_tx_copy``)."""
+    sock = _prepare(vq)
+    if sock is None:
+        return
+    heads: list[tuple[int, int]] = []
+    packets = total = 0
+    while packets < PACKET_WEIGHT and total < BYTE_WEIGHT:
+        if net.kernel.points:
+            yield Point(net.name + ".tx")
+        if len(heads) == BATCH:
+            add_used_and_signal(vq, heads)
+            heads = []
+        try:
+            chain = vhost_get_vq_desc(vq)
+        except KernelError:
+            break
+        if chain is None:
+            if enable_notify(vq):
+                disable_notify(vq)
+                continue
+            break
+        length = _transmit(vq, sock, chain)
+        if length is None:
+            break
+        heads.append((chain.head, 0))
+        packets += 1
+        total += length
+    else:
+        hit("net.weight")
+        net.queue_handler(vq)
+    add_used_and_signal(vq, heads)
+
+
+def _transmit(vq: VhostVirtqueue, sock: SocketFile, chain: Chain) -> int | None:
+    # bytes handed to the socket; None stops the round
+    vhost_hlen, _ = header_lengths(vq)
+    length = sum(piece.length for piece in chain.out) - vhost_hlen
+    if chain.into or length <= 0:
+        hit("net.tx.format")
+        vq.signal_error()
+        return None
+    try:
+        data = gather(vq, chain.out, vhost_hlen)
+    except KernelError:
+        hit("net.tx.fault")
+        discard_vq_desc(vq)
+        return None
+    sock.transmit(data)
+    return length
+
+
+def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
+    """One RX round (``handle_rx``)."""
+    sock = _prepare(vq)
+    if sock is None:
+        return
+    sock.polled = False
+    heads: list[tuple[int, int]] = []
+    packets = total = 0
+    while packets < PACKET_WEIGHT and total < BYTE_WEIGHT:
+        if net.kernel.points:
+            yield Point(net.name + ".rx")
+        frame = sock.peek_frame()
+        if frame is None:
+            sock.polled = True
+            break
+        done = _receive(vq, sock, frame, heads)
+        if done is None:
+            break
+        packets += 1
+        total += done
+    else:
+        hit("net.weight")
+        net.queue_handler(vq)
+    add_used_and_signal(vq, heads)
+
+
+def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tuple[int, int]]) -> int | None:
+    # bytes taken from the socket; None stops the round
+    vhost_hlen, sock_hlen = header_lengths(vq)
+    data = bytes(vhost_hlen or sock_hlen) + frame
+    mergeable = vq.has_feature(VIRTIO_NET_F_MRG_RXBUF)
+    chains = get_rx_bufs(vq, len(data), BATCH if mergeable else 1)
+    if chains is None:
+        return None
+    if not chains:
+        if enable_notify(vq):
+            disable_notify(vq)
+            return 0
+        return None
+    sock.take_frame()
+    if sum(_room(chain) for chain in chains) < len(data):
+        hit("net.rx.overrun")
+        discard_vq_desc(vq, len(chains))
+        return len(data)
+    if mergeable:
+        data = data[:NUM_BUFFERS_AT] + len(chains).to_bytes(2, "little") + data[NUM_BUFFERS_AT + 2 :]
+    filled: list[tuple[int, int]] = []
+    done = 0
+    try:
+        for chain in chains:
+            stored = scatter(vq, chain.into, data[done:])
+            filled.append((chain.head, stored))
+            done += stored
+    except KernelError:
+        hit("net.rx.fault")
+        discard_vq_desc(vq, len(chains))
+        return len(data)
+    heads += filled
+    return done
+
+
+def _room(chain: Chain) -> int:
+    return sum(piece.length for piece in chain.into)
+
+
+def get_rx_bufs(vq: VhostVirtqueue, length: int, quota: int) -> list[Chain] | None:
+    """Chains for ``length`` bytes, at most ``quota``; none if the ring has not enough, None after an error."""
+    chains: list[Chain] = []
+    while length > 0 and len(chains) < quota:
+        try:
+            chain = vhost_get_vq_desc(vq)
+        except KernelError:
+            discard_vq_desc(vq, len(chains))
+            return None
+        if chain is None:
+            discard_vq_desc(vq, len(chains))
+            return []
+        if chain.out or not chain.into:
+            hit("net.rx.format")
+            vq.signal_error()
+            discard_vq_desc(vq, len(chains))
+            return None
+        chains.append(chain)
+        length -= _room(chain)
+    return chains
