@@ -25,7 +25,6 @@ NESTING_MAX = 4
 
 # Source files without a test file of their own, with the reason. It may only shrink.
 UNTESTED = {
-    "core/ports.py": "protocols; the tests of core/mm and core/fs check what implements them",
     "conform/floor.py": "a protocol; test_live.py and test_simulated.py test both implementations",
 }
 

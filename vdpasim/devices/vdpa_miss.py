@@ -1,5 +1,4 @@
-"""``vhost-vdpa+miss``: a vDPA device with on-demand mapping whose misses are read from its file. **No kernel has
-this.**
+"""``vhost-vdpa+miss``: a vDPA device that maps on demand and whose misses are read; **no kernel has this**.
 
 Theory. A real vhost-vdpa file has no read() and its device never misses: what is not mapped is an error. This kind
 joins the two halves that exist separately, the vDPA device and vhost-net's message protocol: the device's map starts

@@ -1,5 +1,4 @@
-"""Open files and the system-call layer above drivers (mirrors fs/read_write.c, fs/ioctl.c, fs/select.c,
-fs/file_table.c).
+"""Open files and the system-call layer above drivers (mirrors read_write.c, ioctl.c, select.c, file_table.c of fs/).
 
 Theory. An :class:`OpenFile` is a ``struct file``: access mode, flags, a reference count, and the driver's
 :class:`FileOperations`. Descriptors in process tables share it (dup, fork, SCM_RIGHTS); the last reference runs the
