@@ -60,6 +60,8 @@ class SimulatedFloor:
 
     def __init__(self, case: Case, setting: Setting) -> None:
         self.sim = Simulator(kernel=setting.profile, abi="x86_64", seed=0)
+        # a woken kernel thread takes longer than the next store of the program that woke it
+        self.sim.kernel.lazy_workers = True
         self.proc: Process = self.sim.process("case")
         self._dev = case.dev
         self._setting = setting
@@ -84,8 +86,8 @@ class SimulatedFloor:
         self._mmap(DATA_AT, ARGUMENT_SIZE, _RW)
         self._mmap(SHARED_AT, PAGE_SIZE, _RW, shared=True)
 
-    def _mmap(self, addr: int, length: int, prot: int, **how: Any) -> None:
-        _kernel(lambda: self.proc.mm.mmap(addr, length, prot, fixed=True, **{"shared": False, **how}))
+    def _mmap(self, addr: int, length: int, prot: int, *, shared: bool = False, **how: Any) -> None:
+        _kernel(lambda: self.proc.mm.mmap(addr, length, prot, fixed=True, shared=shared, **how))
 
     def _memory(self, length: int, **how: Any) -> Memory:
         self._objects += 1

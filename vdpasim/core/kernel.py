@@ -300,6 +300,8 @@ class Kernel:
     sink: Sink | None = None
     chooser: Chooser | None = None
     points: bool = False
+    lazy_workers: bool = False
+    """A synchronous caller goes on when its call is done; workers it woke run before its next call. Off: at once."""
     live: bool = False
     """A real process is attached: a bug of ours ends the call with EIO instead of raising."""
     seq: int = 0

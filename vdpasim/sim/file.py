@@ -119,7 +119,7 @@ class File:
             raise os_error(E.EFAULT, error.rule, error.errno) from None
         except KernelError as error:
             raise kernel_error(error) from None
-        if kernel.ready:
+        if kernel.ready and not kernel.lazy_workers:
             hosts.run_idle(kernel)
         return ret
 

@@ -245,6 +245,8 @@ def call_nowait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
     Raises:
         WouldBlock: it would have to wait; it was interrupted.
     """
+    if kernel.lazy_workers:
+        run_idle(kernel)
     call = submit()
     _run_for(kernel, call)
     if call.done:
@@ -258,6 +260,7 @@ def call_nowait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
 
 def _run_for(kernel: Kernel, call: Call) -> None:
     # from inside an actor's step the loop cannot be run, but the call itself can go on until it has to wait
-    run_idle(kernel)
-    while kernel.running and not call.done and call in kernel.ready:
+    if not kernel.lazy_workers:
+        run_idle(kernel)
+    while (kernel.running or kernel.lazy_workers) and not call.done and call in kernel.ready:
         kernel.step(kernel.ready.index(call))

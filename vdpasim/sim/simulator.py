@@ -25,11 +25,11 @@ from vdpasim.uapi.abi import ABIS
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from vdpasim.core.net.tun import SocketFile
     from collections.abc import Callable, Coroutine
 
     from vdpasim.core.events import Event
     from vdpasim.core.fs.file import CharDev
+    from vdpasim.core.net.tun import SocketFile
 
 TEXT = 0x400000
 TEXT_SIZE = 0x2000

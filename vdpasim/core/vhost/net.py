@@ -11,8 +11,8 @@ reads its index, through the IOTLB.
 Each open has a worker thread once it has an owner; kicks, answered misses and a backend that becomes ready queue the
 handler of their queue on it (``net_handlers.py``).
 
-Not modelled: the dirty log (LOG_ALL is accepted, nothing is logged), and that the worker keeps its owner's address space
-alive after the owner has gone.
+Not modelled: the dirty log (LOG_ALL is accepted and says ``UNMODELLED``), and that the worker keeps its owner's
+address space alive after the owner has gone.
 """
 
 from __future__ import annotations
@@ -205,6 +205,8 @@ class VhostNet(VhostDev):
             raise fail("net.features.unknown")
         if features >> VHOST_F_LOG_ALL & 1 and not self._log_access_ok():
             raise fail("net.features.log")
+        if features >> VHOST_F_LOG_ALL & 1:
+            unmodelled(self.kernel, self.name, "the dirty log of VHOST_F_LOG_ALL")
         if features >> VIRTIO_F_ACCESS_PLATFORM & 1:
             self._init_device_iotlb()
         elif self.kernel.on("F9") and self.iotlb is not None:

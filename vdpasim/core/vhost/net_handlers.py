@@ -1,13 +1,13 @@
 """The TX and RX rounds of vhost-net (mirrors handle_tx_copy() and handle_rx() of drivers/vhost/net.c).
 
-Theory. A round begins with the prefetch and with asking the driver not to kick, and goes on until nothing is left, an error
-stops it "until the next kick", or its weight (256 packets or 512 KiB) is used up and it queues itself again. TX hands each
-chain to the socket without the header vhost strips; used elements are put in batches of 64 and at the end. RX takes as many
-chains as the frame needs (several only with mergeable buffers); a frame that does not fit is dropped and the chains go
-back to the ring.
+Theory. A round begins with the prefetch and with asking the driver not to kick, and goes on until nothing is left, an
+error stops it "until the next kick", or its weight (256 packets or 512 KiB) is used up and it queues itself again. TX
+hands each chain to the socket without the header vhost strips; used elements are put in batches of 64 and at the end.
+RX takes as many chains as the frame needs (several only with mergeable buffers); a frame that does not fit is dropped
+and the chains go back to the ring.
 
-Which header belongs to whom: with VHOST_NET_F_VIRTIO_NET_HDR vhost strips and supplies it, otherwise the socket does (a tap
-with vnet headers).
+Which header belongs to whom: with VHOST_NET_F_VIRTIO_NET_HDR vhost strips and supplies it, otherwise the socket does
+(a tap with vnet headers).
 
 Not modelled: zero-copy TX (off by default), XDP batching as such (its failures are), busy polling.
 """

@@ -22,8 +22,8 @@ from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost_msg import codec
 
 if TYPE_CHECKING:
-    from vdpasim.core.net.tun import SocketFile
     from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
+    from vdpasim.core.net.tun import SocketFile
     from vdpasim.core.ports import Caller, EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vhost_msg import Codec, IotlbMsg, Miss

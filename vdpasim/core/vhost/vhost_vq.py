@@ -1,15 +1,17 @@
-"""The ring walk of vhost-net: prefetch, translation, descriptors, used ring (mirrors the vhost_virtqueue half of vhost.c).
+"""The ring walk of vhost-net: prefetch, translation, descriptors, used ring (mirrors the vhost_virtqueue half of
+vhost.c).
 
-Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers EAGAIN.
-Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Each round starts with
-a *prefetch*: descriptor table, avail ring, used ring, in this order, each mapped whole or the round ends; an area that lies
-in one entry is cached until the next UPDATE or INVALIDATE. A permission that is too small ends the round without a MISS.
+Theory. With a device IOTLB every address is an I/O address, and a byte without an entry queues a MISS and answers
+EAGAIN. Without one, ring addresses are the owner's user addresses and buffers go through the memory table. Each round
+starts with a *prefetch*: descriptor table, avail ring, used ring, in this order, each mapped whole or the round ends;
+an area that lies in one entry is cached until the next UPDATE or INVALIDATE. A permission that is too small ends the
+round without a MISS.
 
-A head is taken only when its whole chain was walked and translated, so a bad chain is met again at every kick. Errors other
-than a miss signal the error eventfd. Metadata accesses outside the cache ask for read permission even when they write; a
-used ring mapped read-only is then written anyway, because only the entry's permission was asked.
+A head is taken only when its whole chain was walked and translated, so a bad chain is met again at every kick. Errors
+other than a miss signal the error eventfd. Metadata accesses outside the cache ask for read permission even when they
+write; a used ring mapped read-only is then written anyway, because only the entry's permission was asked.
 
-Not modelled: the dirty log (LOG_ALL is accepted and nothing is logged), busy polling, packed rings (vhost has none).
+Not modelled: the dirty log, busy polling, packed rings (vhost has none).
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
         raise fail("vq.translate.miss")
     if found.denied is not None:
         raise fail("vq.translate.perm")
-    out = []
+    out: list[Piece] = []
     for _, uaddr, size in found.pieces:
         out.append(Piece(uaddr, size, addr))
         addr += size
@@ -345,7 +347,7 @@ def gather(vq: VhostVirtqueue, pieces: list[Piece], skip: int = 0) -> bytes:
     Raises:
         KernelError: EFAULT the memory is not there.
     """
-    parts = []
+    parts: list[bytes] = []
     for piece in pieces:
         _observe(vq, piece, VHOST_ACCESS_RO)
         parts.append(_copy_in(vq, piece))
@@ -381,7 +383,9 @@ def _observe(vq: VhostVirtqueue, piece: Piece, access: int) -> None:
 
 
 def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
-    """Put used elements (head, bytes written), move the index, interrupt if wanted (``vhost_add_used_and_signal_n``)."""
+    """Put used elements (head, bytes written), move the index, interrupt if wanted
+    (``vhost_add_used_and_signal_n``).
+    """
     if not heads:
         return
     try:
