@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 JOBS   ?= 2
 GOLDEN := $(addprefix tests/golden/,6.1 6.12 6.12-va)
 
@@ -74,7 +74,7 @@ fuzz: $(VENV)/stamp-test
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 wheel: $(VENV)/stamp-lint
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps -w dist .
 
 ci: lint types floors test scenarios conform
 

@@ -1,7 +1,7 @@
 """vdpasim: the kernel side of vhost and vhost-vdpa as a deterministic simulator.
 
-Theory. The public names below are loaded on first use (PEP 562): ``import vdpasim`` costs nothing, and a tool that needs
-only the layouts of ``vdpasim.uapi`` never imports the simulator.
+Theory. The public names below are loaded on first use (PEP 562): ``import vdpasim`` costs nothing, and a tool that
+needs only the layouts of ``vdpasim.uapi`` never imports the simulator.
 """
 
 from __future__ import annotations

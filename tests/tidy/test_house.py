@@ -29,10 +29,7 @@ UNTESTED = {
 }
 
 # Words that have no place in the repository: unfinished business, and paths of the machine something was written on.
-BANNED = [
-    re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b"),
-    re.compile(r"(?<![\w.$}])/(wo" r"rk|ro" r"ot|ho" r"me)/"),
-]
+BANNED = [re.compile(r"\b(TODO|FIXME|XXX|HACK)\b"), re.compile(r"(?<![\w.$}])/(work|root|home)/")]
 
 
 def relative(path: Path) -> str:
@@ -73,7 +70,7 @@ def has_code(path: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in body)
 
 
-def tests_of(source: Path) -> list[Path]:
+def files_testing(source: Path) -> list[Path]:
     """The tests of a source file: test_NAME.py, or test_NAME_*.py as far as that is not another source file's."""
     stem = "init" if source.name == "__init__.py" else source.stem
     folder = ROOT / "tests" / source.relative_to(ROOT / "vdpasim").parent
@@ -87,7 +84,7 @@ class TestSourceFile:
     def test_begins_with_a_docstring(self, path: Path) -> None:
         docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
         assert docstring, "say what the module is, and which kernel file it mirrors"
-        assert docstring.split("\n")[0].endswith((".", ":")), "the first line of a docstring is a sentence"
+        assert docstring.split("\n\n")[0].endswith("."), "the first paragraph of a docstring is a sentence"
 
     def test_is_no_longer_than_one_sitting(self, path: Path) -> None:
         assert len(path.read_text("utf-8").splitlines()) <= MODULE_LINES_MAX
@@ -107,9 +104,9 @@ class TestSourceFile:
 def test_every_source_file_with_code_has_a_test_file(path: Path) -> None:
     name = path.relative_to(ROOT / "vdpasim").as_posix()
     if name in UNTESTED:
-        assert not tests_of(path), f"{name} has a test file now: take it off the list"
+        assert not files_testing(path), f"{name} has a test file now: take it off the list"
     else:
-        assert tests_of(path), "tests/ mirrors vdpasim/"
+        assert files_testing(path), "tests/ mirrors vdpasim/"
 
 
 def test_the_median_function_is_short() -> None:
@@ -129,7 +126,7 @@ def test_core_ranges_are_inclusive_and_say_last(path: Path) -> None:
     assert "end" not in names, "ranges are [start, last]"
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=relative)
+@pytest.mark.parametrize("path", [path for path in TEXTS if path != Path(__file__)], ids=relative)
 def test_has_no_banned_word(path: Path) -> None:
     text = path.read_text("utf-8")
     found = [f"{number}: {line.strip()}" for number, line in enumerate(text.splitlines(), 1) if _banned(line)]
