@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+import vdpasim.uapi.vhost  # registers the requests by name  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from vdpasim.conform.cases import Symbols, TraceFormatError
 from vdpasim.conform.floor import PROT_LETTERS, Answer, Interrupted
-from vdpasim.uapi import errno, vhost
+from vdpasim.uapi import errno
 from vdpasim.uapi.ioctl import by_name
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ SLOT = 1 << 40
 """Distance of two buffers whose address was not recorded."""
 
 FIRST_SLOT = 0x1000_0000_0000
-
-_ = vhost  # importing it registers the vhost requests by name
 
 
 @attrs.frozen
