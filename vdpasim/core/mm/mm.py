@@ -24,7 +24,7 @@ import attrs
 from vdpasim.core.mm import pin as _pin
 from vdpasim.core.mm.memory import Memory
 from vdpasim.core.mm.vma import Vma
-from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, U64_MAX, Extent
+from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Extent
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import TASK_SIZE_MAX
 from vdpasim.uapi.mman import PROT_WRITE
@@ -42,6 +42,8 @@ MMAP_MIN_ADDR = 0x10000
 """Nothing is placed below this; a fixed mapping may lie there."""
 MAX_MAP_COUNT = 65530
 """Mappings of one address space (vm.max_map_count)."""
+FILE_SIZE_MAX = (1 << 63) - 1
+"""No file reaches further, so no mapping of one does."""
 
 
 class AddressSpace:
@@ -110,7 +112,7 @@ class AddressSpace:
         """
         if length <= 0 or offset < 0 or offset & ~PAGE_MASK or (fixed and (addr is None or addr & ~PAGE_MASK)):
             raise fail("mm.mmap.invalid")
-        if offset + length > U64_MAX:
+        if obj is not None and offset + _page_align(length) > FILE_SIZE_MAX:
             raise fail("mm.mmap.overflow")
         if len(self._vmas) > MAX_MAP_COUNT:
             raise fail("mm.map-count")

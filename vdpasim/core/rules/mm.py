@@ -10,7 +10,7 @@ register(
         Rule("mm.mmap.invalid", "mmap.c:do_mmap()", E.EINVAL, "length 0, or an address or offset that is not page aligned"),
         Rule("mm.mmap.read-only-file", "mmap.c:do_mmap()", E.EACCES, "a writable shared mapping of a file opened read-only"),
         Rule("mm.mmap.no-room", "mmap.c:get_unmapped_area()", E.ENOMEM, "the range does not fit the user half"),
-        Rule("mm.mmap.overflow", "mmap.c:do_mmap()", E.EOVERFLOW, "the offset plus the length does not fit 64 bits"),
+        Rule("mm.mmap.overflow", "mmap.c:do_mmap()", E.EOVERFLOW, "the mapping would reach beyond the largest file, 2^63-1 bytes"),
         Rule("mm.map-count", "mmap.c:do_mmap()", E.ENOMEM, "the process would have more than vm.max_map_count mappings"),
         Rule("mm.range.invalid", "mmap.c:do_munmap()", E.EINVAL, "unaligned; for munmap also length 0 or beyond the user half"),
         Rule("mm.mprotect.hole", "mprotect.c:do_mprotect_pkey()", E.ENOMEM, "part of the range is not mapped", "what lies below the hole is changed all the same"),
