@@ -251,11 +251,12 @@ def call_nowait(kernel: Kernel, submit: Callable[[], Call]) -> Call:
     _run_for(kernel, call)
     if call.done:
         return call
+    waiting = describe(call)
     kernel.interrupt(call)
     _run_for(kernel, call)
     if not call.done:
         raise UsageError(f"{describe(call)}, which no signal ends; the call goes on in the background")
-    raise WouldBlock(describe(call))
+    raise WouldBlock(waiting)
 
 
 def _run_for(kernel: Kernel, call: Call) -> None:
