@@ -48,8 +48,13 @@ FIOCLEX, FIONCLEX, FIONBIO = 0x5451, 0x5450, 0x5421
 class FileOperations(Protocol):
     """A driver's open file (``struct file_operations`` and ``private_data`` in one)."""
 
-    poll_queue: WaitQueue | None
-    """Where poll() sleeps; None for a driver without a poll operation."""
+    @property
+    def poll_queue(self) -> WaitQueue | None:
+        """Where poll() sleeps; None for a driver without a poll operation."""
+
+    @property
+    def mutex(self) -> Mutex | None:
+        """The lock a write takes; None for a file without ``write_atomic``."""
 
     def read(self, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
         """``read_iter``: the number of bytes stored."""
@@ -59,9 +64,6 @@ class FileOperations(Protocol):
 
     def write_atomic(self, task: Caller, data: bytes) -> int:
         """``write`` of plain bytes in one step; the caller saw that the kernel is quiet and :attr:`mutex` free."""
-
-    mutex: Mutex | None
-    """The lock a write takes; None for a file without ``write_atomic``."""
 
     def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
         """``unlocked_ioctl``; ENOIOCTLCMD for an unknown request."""
