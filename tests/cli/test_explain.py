@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from vdpasim.cli import explain as module
-from vdpasim.cli.explain import asked_in, command, kernels, files_naming, visible
+from vdpasim.cli.explain import asked_in, command, files_naming, kernels, visible
 from vdpasim.core.profiles import PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES

@@ -8,7 +8,9 @@ An unknown word is answered with the nearest known ones and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
 import json
 import re
 from functools import cache
@@ -24,7 +26,6 @@ from vdpasim.conform.replay import evidence_counts
 from vdpasim.core.profiles import IMPLIED, PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES, Switch
-from vdpasim.devices import vdpa_miss
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from vdpasim.conform.evidence import Evidence
     from vdpasim.core.rules import Rule
 
-assert vdpa_miss.EXTENSION  # importing the extension registers its rules
+for _module in ("vdpasim.devices.vdpa_miss", "vdpasim.attach.live"):
+    # importing them registers their rules; the second one needs Linux
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_module)
 
 HIDDEN = f"write() answers EFAULT ({E.EFAULT}), as to every refusal of a message's handler"
 

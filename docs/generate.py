@@ -1,0 +1,201 @@
+"""Writes what is a table of the code: profiles.md and rules.md, and the numbers of agreement in the README.
+
+Run ``python -m docs.generate`` in the repository after a change of a rule, a switch, a profile, the evidence or the
+agreement; ``tests/docs`` fails while a page is stale. ``--check`` writes nothing and exits 1 if one is.
+"""
+# ruff: noqa: INP001 - a folder of pages, not a package
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdpasim.cli.explain import OF_NO_KERNEL, asked_in, counts_json, depending, kernels, visible
+from vdpasim.conform.cases import Case, needs_data_path, read_cases
+from vdpasim.conform.evidence import kind, stored
+from vdpasim.core.profiles import IMPLIED, PROFILES
+from vdpasim.core.rules import RULES
+from vdpasim.core.switches import SWITCHES
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdpasim.conform.evidence import Evidence
+    from vdpasim.core.rules import Rule
+    from vdpasim.core.switches import Switch
+
+GENERATED = "<!-- Written by `python -m docs.generate` from the tables of the code. -->"
+
+ROOT = Path(__file__).parent.parent
+
+RECORDED = {
+    "6.1": "6.1.192, PA mode",
+    "6.12": "6.12.117, PA mode",
+    "6.12-va": "6.12.117, VA mode",
+}
+"""Set of golden cases -> kernel and mapping mode."""
+
+SNAPSHOTS = {
+    "6.1": ("6.1.192, a distribution kernel with backported fixes", "golden traces, PA mode"),
+    "6.12": ("6.12.117, a distribution kernel with backported fixes", "golden traces, PA and VA mode"),
+    "7.1": ("7.1.5, a release without those backports", "source only: no trace was recorded on it"),
+    "tip": ("mainline around 7.3-rc", "source only: no trace was recorded on it"),
+}
+"""Profile -> the source it mirrors, and what judges it."""
+
+
+PROFILES_HEAD = f"""\
+# Profiles and switches
+
+{GENERATED}
+
+A *switch* is one difference between kernels. A *profile* is the set of switches that makes one kernel. Both are chosen
+by one string: a profile, then any number of `+switch` and `-switch`, applied from left to right: `6.12`, `tip-F4`,
+`7.1+live-update-v1`. A driver asks for a switch, never for a version, so any mixture runs. `vdpasim explain SWITCH`
+prints one of them with the rules that depend on it.
+
+| profile | mirrors | judged by |
+|---|---|---|
+"""
+
+PROFILES_TAIL = """
+*since* is the first mainline kernel, as far as known; distribution kernels have fixes earlier. *rules* is how many rows
+of the rule table name the switch.
+
+## Switches that change nothing yet
+
+They are in the profiles because the kernels differ there, but the part of the kernel they are about, or the race they
+close, is not simulated: switching them gives the same answers.
+"""
+
+RULES_HEAD = """\
+# Rules
+
+{generated}
+
+Every check of the simulated kernel, and every quirk that is no refusal, has a stable id. Traces print it behind a `#`,
+an `OSError` of the simulator carries it as `.rule`, and `vdpasim explain ID` prints the whole row with the names of the
+golden cases that confirm it.
+
+There are {rules} rules: {golden} are confirmed by golden cases, recordings of real kernels; {source} were read in the
+kernel's source and no recording comes to them; {inferred} follow from something else.
+
+*Kernels* are the profiles a rule holds on, *all* is every one of them; `+` names switches that a profile needs first.
+*Errno* is the handler's; where the caller sees another one, it stands behind the arrow. *Evidence* is *golden*,
+*source* or *inferred*.
+"""
+
+
+def profiles() -> Iterator[str]:
+    """The lines of profiles.md."""
+    yield from PROFILES_HEAD.splitlines()
+    for name in PROFILES:
+        source, judge = SNAPSHOTS[name]
+        yield f"| `{name}` | {source} | {judge} |"
+    yield from ("", "## Switches", "")
+    yield f"| switch | what is different when it is on | since | {' | '.join(PROFILES)} | rules |"
+    yield "|---|---|---|" + "---|" * (len(PROFILES) + 1)
+    for switch in SWITCHES.values():
+        yield _switch_row(switch)
+    yield from PROFILES_TAIL.splitlines()
+    yield from ("", ", ".join(f"`{name}`" for name in SWITCHES if not asked_in(name)) + ".")
+    yield from ("", "## Switches that bring others along", "")
+    for name, brought in IMPLIED.items():
+        yield f"* `+{name}` also adds {', '.join(f'`{one}`' for one in sorted(brought))}."
+
+
+def _switch_row(switch: Switch) -> str:
+    marks = " | ".join("on" if switch.name in on else "" for on in PROFILES.values())
+    rules = depending(switch.name)
+    text = switch.doc + ("" if asked_in(switch.name) else " *(changes nothing yet)*")
+    return f"| `{switch.name}` | {_cell(text)} | {switch.since} | {marks} | {len(rules) or ''} |"
+
+
+def rules() -> Iterator[str]:
+    """The lines of rules.md."""
+    counts = counts_json()
+    confirmed = stored()
+    yield from RULES_HEAD.format(
+        generated=GENERATED,
+        rules=counts["rules"],
+        golden=counts["golden cases"],
+        source=counts["read in source"],
+        inferred=counts["inferred"],
+    ).splitlines()
+    files: defaultdict[str, list[Rule]] = defaultdict(list)
+    for name in sorted(RULES):
+        files[RULES[name].where.partition(":")[0]].append(RULES[name])
+    own = OF_NO_KERNEL.rstrip(":")
+    for file in sorted(files, key=lambda name: (name == own, name)):
+        title = "This package's own, of no kernel" if file == own else f"`{file}`"
+        yield from ("", f"## {title}", "", "| id | errno | condition | kernels | evidence |", "|---|---|---|---|---|")
+        for rule in files[file]:
+            yield _rule_row(rule, confirmed)
+
+
+def _rule_row(rule: Rule, confirmed: dict[str, Evidence]) -> str:
+    when = rule.when + (f" ({rule.why})" if rule.why else "")
+    on = kernels(rule)
+    where = "all" if on == list(PROFILES) else ", ".join(on) or " ".join(f"+{one}" for one in rule.switches) or "none"
+    evidence = {"golden cases": "golden", "read in source": "source"}.get(kind(rule.id, confirmed), "inferred")
+    return f"| `{rule.id}` | {_errno(rule)} | {_cell(when)} | {_cell(where)} | {evidence} |"
+
+
+def _errno(rule: Rule) -> str:
+    if not rule.errno:
+        return ""
+    seen = visible(rule)
+    words = {"no caller": "not seen", "ENOTTY": "ENOTTY", "EFAULT": "EFAULT"}
+    return E.name(rule.errno) + "".join(f" → {short}" for word, short in words.items() if word in seen)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", " or ")
+
+
+def agreement() -> Iterator[str]:
+    """The lines of the README's table: agreeing cases as ``agreement.toml`` has them, of those that there are."""
+    golden = ROOT / "tests" / "golden"
+    yield "| set | recorded on | without the data path | with the data path |"
+    yield "|---|---|---|---|"
+    for name, row in tomllib.loads((golden / "agreement.toml").read_text("utf-8")).items():
+        cases = [case for path in sorted((golden / name).glob("*.jsonl")) for case in read_cases(path)]
+        total = Counter(needs_data_path(case) for case in cases if isinstance(case, Case))
+        without, along = row["without_data_path"], row["with_data_path"]
+        yield f"| `{name}` | {RECORDED[name]} | {without} of {total[False]} | {along} of {total[True]} |"
+
+
+def readme(text: str) -> str:
+    """The README with its table written anew."""
+    head, begin, rest = text.partition("<!-- agreement -->\n")
+    _, finish, tail = rest.partition("<!-- /agreement -->\n")
+    if not begin or not finish:
+        raise SystemExit("README.md has lost the marks of its table")
+    return head + begin + "\n".join(agreement()) + "\n" + finish + tail
+
+
+def pages() -> dict[Path, str]:
+    """Path -> what the page should say."""
+    folder = ROOT / "docs"
+    found = {folder / "profiles.md": profiles(), folder / "rules.md": rules()}
+    texts = {path: "\n".join(lines) + "\n" for path, lines in found.items()}
+    texts[ROOT / "README.md"] = readme((ROOT / "README.md").read_text("utf-8"))
+    return texts
+
+
+def main(words: list[str]) -> int:
+    """Write every page, or only look; say which were stale."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        if "--check" not in words:
+            path.write_text(pages()[path], "utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {'stale' if '--check' in words else 'written'}\n")
+    return 1 if stale and "--check" in words else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
