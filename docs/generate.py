@@ -189,10 +189,11 @@ def pages() -> dict[Path, str]:
 
 def main(words: list[str]) -> int:
     """Write every page, or only look; say which were stale."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
+    wanted = pages()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in stale:
         if "--check" not in words:
-            path.write_text(pages()[path], "utf-8")
+            path.write_text(wanted[path], "utf-8")
         sys.stdout.write(f"{path.relative_to(ROOT)}: {'stale' if '--check' in words else 'written'}\n")
     return 1 if stale and "--check" in words else 0
 

@@ -29,6 +29,7 @@ def copy(root: Path, tmp_path: Path) -> Path:
     shutil.copytree(root / "docs", tmp_path / "docs")
     shutil.copy(root / "README.md", tmp_path)
     (tmp_path / "tests").symlink_to(root / "tests")
+    generate(tmp_path)
     return tmp_path
 
 
