@@ -13,6 +13,7 @@ from vdpasim.core.kernel import Sleep, Steps, Unit, WaitQueue, Work, Worker
 from vdpasim.sim import Deadlock, File, InternalError, Livelock, Simulator, UsageError, WouldBlock, hosts
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import POLLIN
+from vdpasim.vmm.transport import run_sync
 
 SECOND = 1_000_000_000
 
@@ -349,6 +350,16 @@ class TestNowait:
     def test_a_unit_that_is_no_call_is_described_too(self) -> None:
         sim = Simulator()
         assert hosts.describe(Unit(sim.kernel, "x")) == "x: actor waits for nothing"
+
+
+class TestPlainCode:
+    def test_awaiting_is_refused_with_the_way_out(self) -> None:
+        file = Simulator().process("vmm").eventfd(1)
+        with pytest.raises(UsageError, match="plain code uses the _nowait form"):
+            run_sync(file.read(8))
+        with pytest.raises(UsageError, match="plain code uses the _nowait form"):
+            asyncio.run(file.read(8))
+        assert file.read_nowait(8) == word(1)
 
 
 class TestTrio:

@@ -180,6 +180,8 @@ async def wait(kernel: Kernel, submit: Callable[[], Call], *, must: bool = False
 async def _wait_trio(kernel: Kernel, submit: Callable[[], Call], *, must: bool) -> Call:
     import trio  # noqa: PLC0415 - scenarios run without trio, and it is slow to import
 
+    if not trio.lowlevel.in_trio_task():
+        raise UsageError("awaited outside of an actor and of trio: plain code uses the _nowait form")
     if not must:
         await trio.lowlevel.checkpoint()
     _follow_clock(kernel, trio.current_time())

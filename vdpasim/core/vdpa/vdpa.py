@@ -261,3 +261,15 @@ class VdpaBus:
 def bad_value() -> KernelError:
     """The refusal of a malformed attribute value."""
     return fail("vdpa.dev.value")
+
+
+def number(attributes: Attributes, name: str, default: int) -> int:
+    """An attribute that is a number.
+
+    Raises:
+        KernelError: EINVAL it is none.
+    """
+    try:
+        return int(attributes.get(name, default))
+    except ValueError:
+        raise bad_value() from None

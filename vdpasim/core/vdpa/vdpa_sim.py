@@ -23,7 +23,7 @@ import attrs
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Steps, Work, Worker
 from vdpasim.core.rules import fail, hit
-from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value
+from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.vringh import DeviceMap, Vringh
@@ -377,11 +377,11 @@ def create(
         KernelError: EINVAL features that are not a subset, or a malformed option.
     """
     kernel = bus.kernel
-    offered = int(attributes.get("device_features", attr.features))
+    offered = number(attributes, "device_features", attr.features)
     if offered & ~attr.features:
         raise fail("sim.dev.features")
     use_va = bool(attributes.get("use_va", True)) and kernel.on("va-mode")
-    limit = int(attributes.get("max_iotlb_entries", IOTLB_LIMIT))
+    limit = number(attributes, "max_iotlb_entries", IOTLB_LIMIT)
     if limit < 2:
         raise bad_value()
     return VdpaSim(

@@ -25,7 +25,7 @@ import attrs
 
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
-from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
+from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value, number
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
 from vdpasim.core.vhost.vringh import IotlbMiss, Iov
 from vdpasim.uapi import virtio_net as net
@@ -263,7 +263,7 @@ def make(bus: VdpaBus, name: str, attributes: Attributes) -> VdpaDevice:
     config = bytearray(CONFIG_SIZE)
     if "mac" in attributes:
         config[MAC_AT : MAC_AT + 6] = _mac(attributes["mac"])
-    mtu = int(attributes.get("mtu", DEFAULT_MTU))
+    mtu = number(attributes, "mtu", DEFAULT_MTU)
     if not 0 <= mtu <= 0xFFFF:
         raise bad_value()
     config[MTU_AT : MTU_AT + 2] = mtu.to_bytes(2, "little")
