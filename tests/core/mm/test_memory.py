@@ -191,6 +191,24 @@ class TestTruncateAndPunch:
         memory.punch_hole(20, 30)
         assert memory.pread(0, 100) == b"x" * 20 + bytes(30) + b"x" * 50
 
+    @pytest.mark.parametrize(("offset", "length"), [(1, PAGE_SIZE - 1), (0, PAGE_SIZE - 1)])
+    def test_a_hole_of_all_but_one_byte_keeps_it_and_the_frame(
+        self, phys: PhysicalMemory, offset: int, length: int
+    ) -> None:
+        memory = Memory("ram", 0, phys)
+        memory.pwrite(0, b"x" * PAGE_SIZE)
+        before = paddr(memory, 0)
+        memory.punch_hole(offset, length)
+        assert memory.pread(0, PAGE_SIZE).strip(b"\0") == b"x"
+        assert paddr(memory, 0) == before
+
+    def test_a_large_hole_takes_its_first_and_its_last_page(self, phys: PhysicalMemory) -> None:
+        memory = Memory("ram", 64 * PAGE_SIZE, phys)
+        for index in (9, 10, 50, 51):
+            memory.pwrite(index * PAGE_SIZE, b"x")
+        memory.punch_hole(10 * PAGE_SIZE, 41 * PAGE_SIZE)
+        assert [index for index, _, _ in memory.populated()] == [9, 51]
+
     def test_a_punched_page_comes_back_as_another_frame(self, phys: PhysicalMemory) -> None:
         memory = Memory("ram", PAGE_SIZE, phys)
         before = paddr(memory, 0)

@@ -208,9 +208,11 @@ class TestAnonymous:
         mm.munmap(AT + P, 2 * P)
         assert phys.statistics().folios == 2
 
-    def test_frames_can_be_made_adjacent(self, mm: AddressSpace) -> None:
+    def test_frames_can_be_made_adjacent(self, mm: AddressSpace, phys: PhysicalMemory) -> None:
         anon(mm, pages=8)
+        mm.write(AT, b"x")
         mm.populate_runs(AT, 8 * P, 4)
+        assert phys.statistics().folios == 2
         assert [run.npages for run in mm.pin(AT, 8, write=True)] == [4, 4]
 
 

@@ -211,8 +211,8 @@ class AddressSpace:
         return old
 
     def _grow(self, vma: Vma, start: int, last: int) -> bool:
-        # in place, where [start, last] follows the mapping and is free
-        if vma.last + 1 != start or last >= TASK_SIZE_MAX or self._overlapping(start, last):
+        # in place, where [start, last] is free: then it follows the mapping, which reaches at least to start
+        if last >= TASK_SIZE_MAX or self._overlapping(start, last):
             return False
         more = attrs.evolve(vma, start=start, last=last, offset=vma.offset + start - vma.start)
         self._replace(start, last, [more])
