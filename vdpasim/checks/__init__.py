@@ -1,17 +1,19 @@
 """Oracles: one file per invariant, each a machine that reads events and says which one was broken.
 
-Theory. A check sees only the event stream, so it judges a live run, a replay and a stored trace alike. It keeps its own small
-model (what the table says, what the device was handed, what an entry promised), compares, and collects findings; it never
-raises in the middle of a run. ``finish`` is asked at the end for what only shows when everything is still.
+Theory. A check sees only the event stream, so it judges a live run, a replay and a stored trace alike. It keeps its
+own small model (what the table says, what the device was handed, what an entry promised), compares, and collects
+findings; it never raises in the middle of a run. ``finish`` is asked at the end for what only shows when everything is
+still.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from vdpasim.core.events import Event
+if TYPE_CHECKING:
+    from vdpasim.core.events import Event
 
 
 @attrs.frozen
@@ -36,12 +38,3 @@ class Check(Protocol):
 
     def finish(self) -> None:
         """The run is over."""
-
-
-def standard() -> list[Check]:
-    """A fresh set of every shipped check."""
-    from vdpasim.checks.dma_place import DmaPlace
-    from vdpasim.checks.iotlb_divergence import IotlbDivergence
-    from vdpasim.checks.kernel_report import KernelReport
-
-    return [IotlbDivergence(), DmaPlace(), KernelReport()]

@@ -1,8 +1,8 @@
 """``dma.wrong-object`` and ``dma.fault``: a DMA that did not land on the memory its map entry promised.
 
-Theory. MAP records, once, which runs of which objects an entry promised; DMA names the entry's serial and the runs the bytes
-went to. The promise is about objects, not addresses: after a correct REMAP the place is still the promised one. Passthrough
-has no entry and no promise (serial 0).
+Theory. MAP records, once, which runs of which objects an entry promised; DMA names the entry's serial and the runs the
+bytes went to. The promise is about objects, not addresses: after a correct REMAP the place is still the promised one.
+Passthrough has no entry and no promise (serial 0).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class DmaPlace:
             device, queue, iova, length, _, serial, _, place = fields
             if serial in self.promises:
                 start, promise = self.promises[serial]
-                self._compare(event[0], f"{device} queue {queue}", iova, length, cut(promise, iova - start, length), place)
+                self._compare(
+                    event[0], f"{device} queue {queue}", iova, length, cut(promise, iova - start, length), place
+                )
 
     def finish(self) -> None:
         """Nothing shows only at the end."""

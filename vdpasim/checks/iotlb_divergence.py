@@ -1,8 +1,11 @@
 """``iotlb.divergence``: the device's copy of a map differs from vhost-vdpa's table while the device may use it.
 
 Theory. The table is followed by MAP, UNMAP and REMAP; the device's copy becomes the table at every successful PUSH, empty at
-a failed one, and the device's default at a reset that cleans it (a PUSH of -1 maps). Inside a batch the two differ by
-design, so the comparison is made when a device is kicked or started, and at the end.
+a failed one, and the device's default at a reset that cleans it (a PUSH of -1 maps). An entry is *due* when a push should
+have handed it over as it is now: every entry of the table at a PUSH, and one remapped behind a PUSH in the same call. What is
+changed inside a batch is not due before BATCH_END, however often a running guest kicks meanwhile. Kicks compare what is due;
+DRIVER_OK and the end of the run compare everything, and the end also what the device still has and the table does not. A
+device that was reset and not started again uses nothing, and a released one has nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +14,24 @@ import attrs
 
 from vdpasim.checks import Finding
 from vdpasim.core.events import Event, Kind
+from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
 
 Key = tuple[str, int]
 """(device, asid)."""
 Table = dict[int, tuple[int, int, int]]
 """serial -> (start, last, addr)."""
+
+RELEASING = frozenset({"close", "exec", "exit"})
+"""Calls in which a device's last file may go; what they unmap, the device loses too."""
+
+
+@attrs.define
+class Space:
+    """One address space as both sides have it."""
+
+    table: Table = attrs.Factory(dict["int", "tuple[int, int, int]"])
+    copy: Table = attrs.Factory(dict["int", "tuple[int, int, int]"])
+    due: set[int] = attrs.Factory(set["int"])
 
 
 @attrs.define
@@ -23,43 +39,76 @@ class IotlbDivergence:
     """Follows every table and its device copy."""
 
     findings: list[Finding] = attrs.Factory(list["Finding"])
-    tables: dict[Key, Table] = attrs.Factory(dict["Key", "Table"])
-    copies: dict[Key, Table] = attrs.Factory(dict["Key", "Table"])
+    spaces: dict[Key, Space] = attrs.Factory(dict["Key", "Space"])
     seq: int = 0
+    stopped: set[str] = attrs.Factory(set["str"])
+    """Devices that were reset and not started since."""
     _told: set[tuple[Key, int, int]] = attrs.Factory(set["tuple[Key, int, int]"])
+    _pushing: dict[str, Key] = attrs.Factory(dict["str", "Key"])
+    """Unit -> what it has pushed in its present call."""
+    _releasing: set[str] = attrs.Factory(set["str"])
 
     def event(self, event: Event) -> None:
-        self.seq, kind, fields = event[0], event[3], event[4:]
-        if kind == Kind.MAP:
-            device, asid, serial, start, last, addr, _, _ = fields
-            self.tables.setdefault((device, asid), {})[serial] = (start, last, addr)
-        elif kind == Kind.UNMAP:
-            self.tables.get(fields[:2], {}).pop(fields[2], None)
-        elif kind == Kind.REMAP:
-            device, asid, serial, start, last, _, new = fields
-            self.tables.setdefault((device, asid), {})[serial] = (start, last, new)
-        elif kind == Kind.PUSH:
-            device, asid, maps, errno = fields
-            good = not errno and maps >= 0
-            self.copies[device, asid] = dict(self.tables.get((device, asid), {})) if good else {}
+        self.seq, _, unit, kind = event[:4]
+        fields = event[4:]
+        if kind == Kind.ENTER and fields[0] in RELEASING:
+            self._releasing.add(unit)
+        elif kind == Kind.EXIT:
+            self._releasing.discard(unit)
+            self._pushing.pop(unit, None)
+        elif kind in (Kind.MAP, Kind.UNMAP, Kind.REMAP, Kind.PUSH):
+            self._change(unit, kind, self.spaces.setdefault(fields[:2], Space()), fields)
         elif kind == Kind.KICK:
-            self._compare(fields[0])
+            self._compare(fields[0], only_due=True)
+        elif kind == Kind.STATUS:
+            self._status(*fields)
 
     def finish(self) -> None:
-        for device in sorted({device for device, _ in self.tables}):
-            self._compare(device)
+        for device in sorted({device for device, _ in self.spaces} - self.stopped):
+            self._compare(device, only_due=False)
+            for key in sorted(key for key in self.spaces if key[0] == device):
+                space = self.spaces[key]
+                for serial in space.copy.keys() - space.table.keys():
+                    start, last, held = space.copy[serial]
+                    self._tell(key, serial, held, f"still maps [{start:#x}, {last:#x}], the table does not")
 
-    def _compare(self, device: str) -> None:
-        for key in sorted(key for key in self.tables if key[0] == device):
-            table, copy = self.tables[key], self.copies.get(key, {})
-            for serial, (start, last, addr) in table.items():
-                held = copy.get(serial)
+    def _change(self, unit: str, kind: Kind, space: Space, fields: tuple[int, ...]) -> None:
+        key = (str(fields[0]), fields[1])
+        if kind == Kind.PUSH:
+            _, _, maps, errno = fields
+            space.copy = dict(space.table) if not errno and maps >= 0 else {}
+            space.due = set(space.table)
+            self._pushing[unit] = key
+            return
+        serial, start, last = fields[2:5]
+        if kind == Kind.UNMAP:
+            space.table.pop(serial, None)
+            if unit in self._releasing:
+                space.copy.pop(serial, None)
+            return
+        space.table[serial] = (start, last, fields[5 if kind == Kind.MAP else 6])
+        if self._pushing.get(unit) != key:
+            space.due.discard(serial)
+
+    def _status(self, device: str, old: int, new: int) -> None:
+        if not new:
+            self.stopped.add(device)
+        elif new & ~old & VIRTIO_CONFIG_S_DRIVER_OK:
+            self.stopped.discard(device)
+            self._compare(device, only_due=False)
+
+    def _compare(self, device: str, *, only_due: bool) -> None:
+        for key in sorted(key for key in self.spaces if key[0] == device):
+            space = self.spaces[key]
+            for serial, (start, last, addr) in space.table.items():
+                if only_due and serial not in space.due:
+                    continue
+                held = space.copy.get(serial)
                 if held is None:
                     self._tell(key, serial, -1, f"has no map of [{start:#x}, {last:#x}], the table says {addr:#x}")
                 elif held[2] != addr:
-                    self._tell(
-                        key, serial, held[2], f"maps [{start:#x}, {last:#x}] to {held[2]:#x}, the table says {addr:#x}"
-                    )
+                    text = f"maps [{start:#x}, {last:#x}] to {held[2]:#x}, the table says {addr:#x}"
+                    self._tell(key, serial, held[2], text)
 
     def _tell(self, key: Key, serial: int, held: int, what: str) -> None:
         if (key, serial, held) in self._told:

@@ -22,7 +22,7 @@ from vdpasim.scenario.runner import Verdict, run
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the text trace of each run into this folder.")
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     paths: tuple[str, ...],
     kernel: str | None,
     seed: int,

@@ -1,8 +1,9 @@
 """Scenarios: stories in Python files, with an asserted verdict.
 
-Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it offers. The
-decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation fails it. A
-scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is gone.
+Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
+offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
+fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
+gone.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Scenario:
     body: Body
     kernels: tuple[str, ...]
     """Profile strings it runs on, each a run of its own."""
-    expect: str | None
-    """The id of the violation that must be found, None for none."""
+    expect: frozenset[str]
+    """The ids of the violations that must be found, exactly these."""
     abi: str
     """The kernel's ABI."""
     demo: bool
@@ -39,7 +40,7 @@ class Scenario:
 def scenario(
     *,
     kernel: str | tuple[str, ...] = "tip",
-    expect: str | None = None,
+    expect: str | tuple[str, ...] = (),
     abi: str = "x86_64",
     demo: bool = False,
     options: dict[str, int | bool] | None = None,
@@ -47,10 +48,11 @@ def scenario(
 ) -> Callable[[Body], Scenario]:
     """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside."""
     kernels = (kernel,) if isinstance(kernel, str) else kernel
+    expected = frozenset([expect] if isinstance(expect, str) else expect)
 
     def mark(body: Body) -> Scenario:
         doc = (body.__doc__ or "").strip()
-        return Scenario(body.__name__, doc, body, kernels, expect, abi, demo, dict(options or {}), extensions)
+        return Scenario(body.__name__, doc, body, kernels, expected, abi, demo, dict(options or {}), extensions)
 
     return mark
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from vdpasim.scenario import Scenario
 from vdpasim.sim.errors import VdpasimError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ScenarioError(VdpasimError):

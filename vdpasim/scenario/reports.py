@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from vdpasim.scenario.runner import Verdict
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vdpasim.scenario.runner import Verdict
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """One line a run, then what failed with the command that runs it again."""
     width = max((len(v.name) for v in verdicts), default=0)
     kernels = max((len(v.kernel) for v in verdicts), default=0)
-    lines = [
-        f"{'ok  ' if v.passed else 'FAIL'}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts
-    ]
+    lines = [f"{'ok  ' if v.passed else 'FAIL'}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts]
     for verdict in verdicts:
         if not verdict.passed:
             lines += ["", *failure(verdict)]
@@ -39,7 +40,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
             "id": v.ident,
             "kernel": v.kernel,
             "passed": v.passed,
-            "expected": v.expected,
+            "expected": list(v.expected),
             "found": [{"id": f.id, "text": f.text, "seq": f.seq} for f in v.found],
             "steps": v.steps,
             "rerun": v.rerun,

@@ -8,17 +8,21 @@ requests that are not modelled. The verdict compares that set with the one expec
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vdpasim import checks
 from vdpasim.checks import Finding
+from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind
-from vdpasim.scenario import Scenario
 from vdpasim.scenario.loader import Found, ScenarioError
-from vdpasim.sim import Deadlock, Livelock, Simulator, Violation
+from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, Violation
 from vdpasim.trace.text import TextTrace
+
+if TYPE_CHECKING:
+    from vdpasim.scenario import Scenario
 
 
 @attrs.frozen
@@ -31,7 +35,7 @@ class Verdict:
     """First line of the docstring."""
     kernel: str
     passed: bool
-    expected: str | None
+    expected: tuple[str, ...]
     found: tuple[Finding, ...]
     trace: str
     steps: int
@@ -42,11 +46,13 @@ class Verdict:
     def line(self) -> str:
         """What was found, in a few words."""
         if not self.found:
-            return "clean" if self.passed else f"{self.expected} was expected and not found"
+            return "clean" if self.passed else f"{', '.join(self.expected)} was expected and not found"
         return "; ".join(sorted({finding.id for finding in self.found}))
 
 
-def run(found: Found, *, kernel: str | None = None, seed: int = 0, settings: dict[str, str] | None = None) -> list[Verdict]:
+def run(
+    found: Found, *, kernel: str | None = None, seed: int = 0, settings: dict[str, str] | None = None
+) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given.
 
     Raises:
@@ -61,7 +67,7 @@ def run(found: Found, *, kernel: str | None = None, seed: int = 0, settings: dic
 def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], settings: dict[str, str]) -> Verdict:
     story = found.scenario
     sim = Simulator(kernel, abi=story.abi, seed=seed, options=story.options, extensions=story.extensions)
-    oracles = checks.standard()
+    oracles = standard()
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
 
@@ -77,8 +83,8 @@ def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], setti
     for oracle in oracles:
         oracle.finish()
     findings = ended + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
-    ids = {finding.id for finding in findings}
-    passed = ids == ({story.expect} if story.expect else set())
+    ids = frozenset(finding.id for finding in findings)
+    passed = ids == story.expect
     flags = "".join(f" --set {key}={value}" for key, value in settings.items())
     return Verdict(
         found.ident,
@@ -86,7 +92,7 @@ def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], setti
         story.doc.partition("\n")[0],
         kernel,
         passed,
-        story.expect,
+        tuple(sorted(story.expect)),
         tuple(findings),
         trace.text(),
         sim.kernel.steps,
@@ -110,8 +116,21 @@ def _play(sim: Simulator, story: Scenario, values: dict[str, Any]) -> list[Findi
         return [Finding("livelock", str(error), sim.kernel.seq)]
     except OSError as error:
         notes = "; ".join(getattr(error, "__notes__", []))
-        return [Finding("oserror", f"{error} ({notes})" if notes else str(error), sim.kernel.seq)]
+        told = f"{_where(error)}{error}" + (f" ({notes})" if notes else "")
+        return [Finding("oserror", told, sim.kernel.seq)]
+    except InternalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a story raises is its outcome
+        return [Finding("error", f"{_where(error)}{type(error).__name__}: {error}", sim.kernel.seq)]
     return []
+
+
+def _where(error: BaseException) -> str:
+    # the line of the story, not of what it called
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "vdpasim" not in Path(frame.filename).parts
+    ]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
 
 
 def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:
@@ -124,9 +143,20 @@ def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:
     for name, text in settings.items():
         if name not in known:
             raise ScenarioError(f"{story.name} has no setting {name!r}; it has {', '.join(known) or 'none'}")
-        kind = type(known[name])
-        try:
-            values[name] = int(text, 0) if kind is int else text.lower() in ("1", "true", "yes") if kind is bool else kind(text)
-        except ValueError:
-            raise ScenarioError(f"{name}={text!r} is not {kind.__name__}") from None
+        values[name] = _value(name, text, known[name])
     return values
+
+
+def _value(name: str, text: str, default: object) -> object:
+    # a setting has the type of its default
+    if isinstance(default, bool):
+        words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        if text.lower() not in words:
+            raise ScenarioError(f"{name}={text!r} is neither yes nor no")
+        return words[text.lower()]
+    if isinstance(default, int):
+        try:
+            return int(text, 0)
+        except ValueError:
+            raise ScenarioError(f"{name}={text!r} is no number") from None
+    return text

@@ -1,28 +1,30 @@
 """The text trace: one line an event, system calls in the shape strace gives them.
 
-Theory. ``[seq] time unit: what``. A call is one line when it returns, with its request named and the refusing rule behind a
-``#``; the two lines of a call that had to wait are told apart by ``...``. Everything printed comes from the event, so equal
-runs give equal bytes.
+Theory. ``[seq] time unit: what``. A call is one line when it returns, with its request named and the refusing rule
+behind a ``#``; the two lines of a call that had to wait are told apart by ``...``. Everything printed comes from the
+event, so equal runs give equal bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
 
 from vdpasim.core.events import LAYOUT, Event, Kind
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 from vdpasim.uapi.ioctl import by_request
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class TextTrace:
-    """Turns events into lines; ``lines`` holds the last ``limit`` of them, ``dropped`` counts the others."""
+    """Turns events into lines; ``lines`` holds the last ``limit`` of them, ``dropped`` counts those before."""
 
     def __init__(self, abi: Abi = X86_64, limit: int = 100_000) -> None:
         self.abi = abi
-        self.limit = limit
-        self.lines: list[str] = []
+        self.lines: deque[str] = deque(maxlen=limit)
         self.dropped = 0
         self._open: dict[str, tuple[Any, ...]] = {}
 
@@ -31,15 +33,13 @@ class TextTrace:
         line = self._line(event)
         if line is None:
             return
-        if len(self.lines) >= self.limit:
-            self.dropped += 1
-            return
+        self.dropped += len(self.lines) == self.lines.maxlen
         self.lines.append(line)
 
     def text(self) -> str:
-        """The trace so far, with a last line that counts what the limit cut off."""
-        tail = [f"... {self.dropped} more events were not kept"] if self.dropped else []
-        return "".join(line + "\n" for line in self.lines + tail)
+        """The trace so far, with a first line that counts what the limit cut off."""
+        head = [f"... {self.dropped} earlier events were not kept"] if self.dropped else []
+        return "".join(line + "\n" for line in [*head, *self.lines])
 
     def _line(self, event: Event) -> str | None:
         seq, time, unit, kind = event[:4]
@@ -83,9 +83,8 @@ def _event_text(kind: Kind, fields: tuple[Any, ...]) -> str:
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, tuple):
-        return "[" + ",".join(f"{run[0]}+{run[1]:#x}:{run[2]}" for run in value) + "]"
+        runs = cast("tuple[tuple[str, int, int], ...]", value)
+        return "[" + ",".join(f"{run[0]}+{run[1]:#x}:{run[2]}" for run in runs) + "]"
     if name in _HEX and isinstance(value, int):
         return f"{value:#x}"
     return str(value)
-
-
