@@ -1,11 +1,11 @@
 """``iotlb.divergence``: the device's copy of a map differs from vhost-vdpa's table while the device may use it.
 
-Theory. The table is followed by MAP, UNMAP and REMAP; the device's copy becomes the table at every successful PUSH, empty at
-a failed one, and the device's default at a reset that cleans it (a PUSH of -1 maps). An entry is *due* when a push should
-have handed it over as it is now: every entry of the table at a PUSH, and one remapped behind a PUSH in the same call. What is
-changed inside a batch is not due before BATCH_END, however often a running guest kicks meanwhile. Kicks compare what is due;
-DRIVER_OK and the end of the run compare everything, and the end also what the device still has and the table does not. A
-device that was reset and not started again uses nothing, and a released one has nothing.
+Theory. The table is followed by MAP, UNMAP and REMAP; the device's copy becomes the table at every successful PUSH,
+empty at a failed one, and the device's default at a reset that cleans it (a PUSH of -1 maps). An entry is *due* when a
+push should have handed it over as it is now: every entry of the table at a PUSH, and one remapped behind a PUSH in the
+same call. What is changed inside a batch is not due before BATCH_END, however often a running guest kicks meanwhile.
+Kicks compare what is due; DRIVER_OK and the end of the run compare everything, and the end also what the device still
+has and the table does not. A device that was reset and not started again uses nothing, and a released one has nothing.
 """
 
 from __future__ import annotations

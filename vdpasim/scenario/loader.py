@@ -33,7 +33,7 @@ class Found:
 
 
 def load(paths: Iterable[str | Path]) -> list[Found]:
-    """Every scenario of the files and folders given; a folder is searched for ``*.py``, except names with an underscore.
+    """Every scenario of the files and folders given; a folder is searched for ``*.py`` without a leading underscore.
 
     Raises:
         ScenarioError: no such path, a file that does not import, or nothing found at all.
