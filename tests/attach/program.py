@@ -90,6 +90,9 @@ class Program:
         libc = ctypes.CDLL(None)
         return int(libc.mprotect(ctypes.c_void_p(self.ram.addr + offset), ctypes.c_size_t(length), prot))
 
+    def truncate(self, length: int) -> None:
+        os.ftruncate(self.ram.fd, length)
+
     def unmap(self) -> int:
         libc = ctypes.CDLL(None)
         return int(libc.munmap(ctypes.c_void_p(self.ram.addr), ctypes.c_size_t(SIZE)))

@@ -44,6 +44,12 @@ class TestAccess:
         assert machine.task.mm.write(text.start, b"\xcc" * 4) == 0
         assert machine.task.mm.read(text.start, 4) == before
 
+    def test_a_page_behind_the_last_of_its_file_is_a_fault(self, machine: Machine, program: RealProgram) -> None:
+        program.do("truncate", 0x4000)
+        assert len(machine.task.mm.read(program.at["addr"] + 0x3F00, 0x200)) == 0x100
+        assert machine.task.mm.read(program.at["addr"] + 0x4000, 8) == b""
+        assert machine.task.mm.write(program.at["addr"] + 0x3FFF, b"ab") == 1
+
     @pytest.mark.parametrize("addr", [0, 0x7FFF_FFFF_F000, 1 << 63, (1 << 64) - 1])
     def test_addresses_that_no_program_has_are_faults(self, machine: Machine, addr: int) -> None:
         assert machine.task.mm.read(addr, 8) == b""
@@ -158,6 +164,12 @@ class TestPinning:
         program.do("protect", 0x1000, 0x1000, PROT_READ)
         assert len(machine.task.mm.pin(program.at["addr"], 3, write=True)) == 1
         assert len(machine.task.mm.pin(program.at["addr"], 3, write=False)) == 3
+
+    def test_a_page_behind_the_last_of_its_file_cannot_be_had(self, machine: Machine, program: RealProgram) -> None:
+        program.do("truncate", 0x1000)
+        assert len(machine.task.mm.pin(program.at["addr"], 3, write=True)) == 1
+        with pytest.raises(Fault):
+            machine.task.mm.pin(program.at["addr"] + 0x1000, 1, write=True)
 
     def test_private_pages_are_refused_loudly(self, machine: Machine, program: RealProgram) -> None:
         with pytest.raises(KernelError) as refused:
