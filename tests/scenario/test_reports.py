@@ -1,0 +1,60 @@
+"""Verdicts as table, JSON, KTAP and JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from vdpasim.checks import Finding
+from vdpasim.scenario import reports
+from vdpasim.scenario.runner import Verdict
+
+GOOD = Verdict("a.py::good", "good", "Fine.", "6.12", True, (), (), "", 3, "vdpasim run a.py::good")
+FINDING = Finding("dma.fault", "no <memory> & \"nothing\"", 9)
+TRACE = "".join(f"[{n}] 0 vmm: step\n" for n in range(20))
+BAD = Verdict("b.py::bad", "bad", "Not.", "tip", False, (), (FINDING,), TRACE, 4, "vdpasim run b.py::bad")
+
+
+def test_the_table_has_a_line_a_run_and_a_count() -> None:
+    assert reports.table([GOOD]) == "ok    good  6.12  clean\n\n1 of 1 runs as expected\n"
+
+
+def test_a_failure_shows_findings_last_events_and_the_command() -> None:
+    text = reports.table([GOOD, BAD])
+    assert 'FAIL  bad   tip   dma.fault' in text
+    assert "[9] dma.fault: no <memory>" in text
+    assert "[19] 0 vmm: step" in text
+    assert "[11] 0 vmm: step" not in text
+    assert "rerun: vdpasim run b.py::bad" in text
+
+
+def test_json_names_everything() -> None:
+    rows = json.loads(reports.to_json([GOOD, BAD]))
+    assert [row["passed"] for row in rows] == [True, False]
+    assert rows[1]["found"] == [{"id": "dma.fault", "text": FINDING.text, "seq": 9}]
+
+
+def test_ktap_is_what_kernel_ci_reads() -> None:
+    assert reports.ktap([GOOD, BAD]).splitlines() == [
+        "KTAP version 1",
+        "1..2",
+        "ok 1 good.6.12",
+        f"# dma.fault: {FINDING.text}",
+        "not ok 2 bad.tip",
+    ]
+
+
+def test_junit_is_well_formed_whatever_the_text_holds() -> None:
+    root = ET.fromstring(reports.junit([GOOD, BAD]))
+    assert (root.get("tests"), root.get("failures")) == ("2", "1")
+    failure = root.find("testcase/failure")
+    assert failure is not None
+    assert FINDING.text in (failure.text or "")
+
+
+@pytest.mark.parametrize("render", [reports.table, reports.to_json, reports.ktap, reports.junit])
+def test_no_runs_are_a_valid_report(render: object) -> None:
+    assert callable(render)
+    assert render([]).endswith("\n")

@@ -1,0 +1,139 @@
+"""Running scenarios and judging them: what was found against what was expected."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vdpasim.scenario import Scenario, scenario
+from vdpasim.scenario.loader import Found, ScenarioError
+from vdpasim.scenario.runner import Verdict, run
+from vdpasim.sim import Simulator, Violation
+from vdpasim.vmm.blk import BlkVmm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def play(story: Scenario, **how: object) -> list[Verdict]:
+    return run(Found(Path(__file__), story), **how)  # type: ignore[arg-type]
+
+
+def only(verdicts: list[Verdict]) -> Verdict:
+    (verdict,) = verdicts
+    return verdict
+
+
+@scenario(kernel=("6.12", "tip"))
+async def quiet(sim: Simulator) -> None:
+    """Nothing is wrong.
+
+    Really nothing.
+    """
+    await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+
+
+def test_a_quiet_story_passes_on_each_of_its_kernels() -> None:
+    verdicts = play(quiet)
+    assert [(verdict.kernel, verdict.passed, verdict.line) for verdict in verdicts] == [
+        ("6.12", True, "clean"),
+        ("tip", True, "clean"),
+    ]
+    assert verdicts[0].story == "Nothing is wrong."
+
+
+def test_another_kernel_can_be_chosen() -> None:
+    assert [verdict.kernel for verdict in play(quiet, kernel="7.1-F15")] == ["7.1-F15"]
+
+
+def failing(error: Callable[[], BaseException], expect: str = "") -> Scenario:
+    @scenario(expect=expect or ())
+    async def story(sim: Simulator) -> None:
+        raise error()
+
+    return story
+
+
+@pytest.mark.parametrize(
+    ("error", "ident"),
+    [
+        (lambda: Violation("dma.stale-va", "text"), "dma.stale-va"),
+        (lambda: AssertionError("no"), "assertion"),
+        (lambda: OSError(errno.EIO, "no"), "oserror"),
+        (lambda: ZeroDivisionError("no"), "error"),
+    ],
+)
+def test_what_ends_a_story_is_its_finding(error: Callable[[], BaseException], ident: str) -> None:
+    verdict = only(play(failing(error)))
+    assert (verdict.passed, [finding.id for finding in verdict.found]) == (False, [ident])
+
+
+def test_an_error_names_the_line_of_the_story() -> None:
+    verdict = only(play(failing(lambda: ZeroDivisionError("oops"))))
+    assert verdict.found[0].text.startswith("test_runner.py:")
+    assert "ZeroDivisionError: oops" in verdict.found[0].text
+
+
+def test_an_expected_finding_passes_and_its_absence_fails() -> None:
+    assert only(play(failing(lambda: Violation("dma.stale-va", "text"), "dma.stale-va"))).passed
+    missing = scenario(expect="dma.stale-va")(quiet.body)
+    verdict = only(play(missing))
+    assert not verdict.passed
+    assert verdict.line == "dma.stale-va was expected and not found"
+
+
+def test_another_finding_than_the_expected_one_fails() -> None:
+    assert not only(play(failing(lambda: Violation("irq.lost", "text"), "dma.stale-va"))).passed
+
+
+def test_a_story_that_waits_for_what_cannot_come_is_a_deadlock() -> None:
+    @scenario()
+    async def story(sim: Simulator) -> None:
+        await sim.process("vmm").eventfd(flags=0).read(8)
+
+    verdict = only(play(story))
+    assert verdict.found[0].id == "deadlock"
+    assert "waits for" in verdict.found[0].text
+
+
+def test_what_is_not_modelled_fails_the_story() -> None:
+    @scenario()
+    async def story(sim: Simulator) -> None:
+        file = await sim.process("vmm").open("/dev/vhost-net")
+        await file.ioctl(0x4008AF00, (1 << 26).to_bytes(8, "little"))
+
+    assert [finding.id for finding in only(play(story)).found] == ["unmodelled"]
+
+
+@scenario()
+async def adjustable(sim: Simulator, *, count: int = 3, loud: bool = False, name: str = "x") -> None:
+    """Says what it was given."""
+    raise AssertionError(f"{count} {loud} {name}")
+
+
+def test_settings_have_the_type_of_their_default() -> None:
+    verdict = only(play(adjustable, settings={"count": "0x10", "loud": "yes", "name": "y"}))
+    assert "16 True y" in verdict.found[0].text
+    assert verdict.rerun.endswith("--set count=0x10 --set loud=yes --set name=y")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": "1"}, "adjustable has no setting 'size'; it has count, loud, name"),
+        ({"count": "many"}, "count='many' is no number"),
+        ({"loud": "maybe"}, "loud='maybe' is neither yes nor no"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ScenarioError, match=message.replace("'", ".")):
+        play(adjustable, settings=settings)
+
+
+def test_two_runs_give_the_same_trace() -> None:
+    first, second = play(quiet), play(quiet)
+    assert [verdict.trace for verdict in first] == [verdict.trace for verdict in second]
+    assert "VHOST_SET_OWNER" in first[0].trace
