@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vdpasim.core.profiles import ProfileError
 from vdpasim.scenario import reports
 from vdpasim.scenario.loader import ScenarioError, load
-from vdpasim.scenario.runner import Verdict, run
+from vdpasim.scenario.runner import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdpasim.scenario.runner import Verdict
+
+
+class Mistake(click.ClickException):
+    """The command cannot be carried out as it was given; one line says why."""
+
+    exit_code = 2
 
 
 @click.command()
@@ -42,9 +55,9 @@ def command(
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs)]
     except (ScenarioError, ProfileError) as error:
-        raise click.UsageError(str(error)) from None
+        raise Mistake(str(error)) from None
     if not verdicts:
-        raise click.UsageError("no scenario selected")
+        raise Mistake("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     text = reports.to_json(verdicts) if as_json else reports.ktap(verdicts) if as_ktap else reports.table(verdicts)
     click.echo(text, nl=False)
@@ -60,9 +73,21 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _write(verdicts: list[Verdict], junitxml: Path | None, trace: Path | None) -> None:
-    if junitxml is not None:
-        junitxml.write_text(reports.junit(verdicts), encoding="utf-8")
-    if trace is not None:
-        trace.mkdir(parents=True, exist_ok=True)
-        for verdict in verdicts:
-            (trace / f"{verdict.name}-{verdict.kernel}.txt").write_text(verdict.trace, encoding="utf-8")
+    try:
+        if junitxml is not None:
+            junitxml.write_text(reports.junit(verdicts), encoding="utf-8")
+        if trace is not None:
+            trace.mkdir(parents=True, exist_ok=True)
+            for name, verdict in _file_names(verdicts):
+                (trace / name).write_text(verdict.trace, encoding="utf-8")
+    except OSError as error:
+        raise Mistake(str(error)) from None
+
+
+def _file_names(verdicts: list[Verdict]) -> Iterator[tuple[str, Verdict]]:
+    # NAME-KERNEL.txt; a second story of that name gets a number
+    seen: Counter[str] = Counter()
+    for verdict in verdicts:
+        stem = f"{verdict.name}-{verdict.kernel}"
+        seen[stem] += 1
+        yield (f"{stem}.txt" if seen[stem] == 1 else f"{stem}-{seen[stem]}.txt"), verdict

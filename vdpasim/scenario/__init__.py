@@ -8,6 +8,7 @@ gone.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -46,11 +47,17 @@ def scenario(
     options: dict[str, int | bool] | None = None,
     extensions: tuple[str, ...] = (),
 ) -> Callable[[Body], Scenario]:
-    """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside."""
+    """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside.
+
+    Raises:
+        TypeError: what is marked is no ``async def``.
+    """
     kernels = (kernel,) if isinstance(kernel, str) else kernel
     expected = frozenset([expect] if isinstance(expect, str) else expect)
 
     def mark(body: Body) -> Scenario:
+        if not inspect.iscoroutinefunction(body):
+            raise TypeError(f"{body.__name__} is no async def")
         doc = (body.__doc__ or "").strip()
         return Scenario(body.__name__, doc, body, kernels, expected, abi, demo, dict(options or {}), extensions)
 

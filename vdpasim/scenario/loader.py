@@ -62,6 +62,8 @@ def _load_file(path: Path) -> list[Found]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ScenarioError(f"{path}: {type(error).__name__}: {error}") from error
-    return [Found(path, value) for value in vars(module).values() if isinstance(value, Scenario)]
+    except (Exception, SystemExit) as error:
+        told = " ".join(str(error).split())
+        raise ScenarioError(f"{path}: {type(error).__name__}: {told}") from error
+    own = (value for value in vars(module).values() if isinstance(value, Scenario))
+    return [Found(path, story) for story in own if story.body.__module__ == module.__name__]

@@ -1,8 +1,9 @@
 """Running a scenario and judging it.
 
 Theory. Each run gets a fresh machine, the standard checks, and a text trace. What was found is the set of violation ids
-of the checks, of the error the story ended with (an AssertionError is ``assertion``, a deadlock ``deadlock``) and of
-requests that are not modelled. The verdict compares that set with the one expected id.
+of the checks, of the error the story ended with (an AssertionError is ``assertion``, a refusal nobody caught
+``oserror``, a deadlock ``deadlock``, anything else ``error``) and of requests that are not modelled. The verdict
+compares that set with the ids that are expected.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vdpasim.checks import Finding
 from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
-from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, Violation
+from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError, Violation
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ class Verdict:
     @property
     def line(self) -> str:
         """What was found, in a few words."""
+        wanted = ", ".join(self.expected)
         if not self.found:
-            return "clean" if self.passed else f"{', '.join(self.expected)} was expected and not found"
-        return "; ".join(sorted({finding.id for finding in self.found}))
+            return "clean" if self.passed else f"{wanted} was expected and not found"
+        told = "; ".join(sorted({finding.id for finding in self.found}))
+        return told if self.passed or not wanted else f"{told}, expected was {wanted}"
 
 
 def run(
@@ -56,7 +59,8 @@ def run(
     """Run a scenario on each of its kernels, or on the one given.
 
     Raises:
-        ScenarioError: a setting the scenario does not have, or a value of the wrong type.
+        ScenarioError: a setting the scenario does not have, a value of the wrong type, a machine that cannot be made.
+        ProfileError: the kernel.
     """
     story = found.scenario
     values = _settings(story, settings or {})
@@ -66,7 +70,10 @@ def run(
 
 def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], settings: dict[str, str]) -> Verdict:
     story = found.scenario
-    sim = Simulator(kernel, abi=story.abi, seed=seed, options=story.options, extensions=story.extensions)
+    try:
+        sim = Simulator(kernel, abi=story.abi, seed=seed, options=story.options, extensions=story.extensions)
+    except UsageError as error:
+        raise ScenarioError(f"{found.ident}: {error}") from None
     oracles = standard()
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
@@ -79,7 +86,7 @@ def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], setti
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
 
     sim.listen(sink)
-    ended = _play(sim, story, values)
+    ended = _play(sim, found, values)
     for oracle in oracles:
         oracle.finish()
     findings = ended + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
@@ -100,37 +107,46 @@ def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], setti
     )
 
 
-def _play(sim: Simulator, story: Scenario, values: dict[str, Any]) -> list[Finding]:
+def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]:
     def body(machine: Simulator) -> Any:
-        return story.body(machine, **values)
+        return found.scenario.body(machine, **values)
 
     try:
         sim.run(body)
-    except Violation as error:
-        return [Finding(error.id, error.text, sim.kernel.seq)]
-    except AssertionError as error:
-        return [Finding("assertion", str(error) or "an assertion of the story failed", sim.kernel.seq)]
-    except Deadlock as error:
-        return [Finding("deadlock", str(error), sim.kernel.seq)]
-    except Livelock as error:
-        return [Finding("livelock", str(error), sim.kernel.seq)]
-    except OSError as error:
-        notes = "; ".join(getattr(error, "__notes__", []))
-        told = f"{_where(error)}{error}" + (f" ({notes})" if notes else "")
-        return [Finding("oserror", told, sim.kernel.seq)]
     except InternalError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        return [Finding("error", f"{_where(error)}{type(error).__name__}: {error}", sim.kernel.seq)]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
+        ident, text = _outcome(error)
+        return [Finding(ident, _where(error, found.path) + text, sim.kernel.seq)]
     return []
 
 
-def _where(error: BaseException) -> str:
+def _outcome(error: BaseException) -> tuple[str, str]:
+    # the id and the text of what ended a story
+    notes = "; ".join(getattr(error, "__notes__", []))
+    behind = f" ({notes})" if notes else ""
+    match error:
+        case Violation():
+            return error.id, error.text
+        case AssertionError():
+            return "assertion", (str(error) or "an assertion of the story failed") + behind
+        case Deadlock():
+            return "deadlock", str(error)
+        case Livelock():
+            return "livelock", str(error)
+        case OSError():
+            return "oserror", str(error) + behind
+        case _:
+            return "error", f"{type(error).__name__}: {error}{behind}"
+
+
+def _where(error: BaseException, path: Path) -> str:
     # the line of the story, not of what it called
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "vdpasim" not in Path(frame.filename).parts
-    ]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    if lines:
+        return f"{path.name}:{lines[-1]}: "
+    return _where(error.__cause__, path) if error.__cause__ else ""
 
 
 def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:

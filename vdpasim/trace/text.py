@@ -1,8 +1,9 @@
 """The text trace: one line an event, system calls in the shape strace gives them.
 
-Theory. ``[seq] time unit: what``. A call is one line when it returns, with its request named and the refusing rule
-behind a ``#``; the two lines of a call that had to wait are told apart by ``...``. Everything printed comes from the
-event, so equal runs give equal bytes.
+Theory. ``[seq] time unit: what``. A call is one line when it returns, with its request named, its buffer as the call
+left it and the refusing rule behind a ``#``; a message to or from a vhost file is shown as the kernel's ABI reads it.
+Calls that have not returned stand at the end, ``= ?``, as strace has them. Everything printed comes from the event, so
+equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from vdpasim.core.events import LAYOUT, Event, Kind
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 from vdpasim.uapi.ioctl import by_request
+from vdpasim.uapi.message import TYPE_NAMES, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +28,7 @@ class TextTrace:
         self.abi = abi
         self.lines: deque[str] = deque(maxlen=limit)
         self.dropped = 0
-        self._open: dict[str, tuple[Any, ...]] = {}
+        self._open: dict[tuple[str, str, str], list[tuple[str, tuple[Any, ...]]]] = {}
 
     def event(self, event: Event) -> None:
         """Take one event."""
@@ -39,41 +41,75 @@ class TextTrace:
     def text(self) -> str:
         """The trace so far, with a first line that counts what the limit cut off."""
         head = [f"... {self.dropped} earlier events were not kept"] if self.dropped else []
-        return "".join(line + "\n" for line in [*head, *self.lines])
+        tail = [
+            f"{where}: {self._call(op, file, args)} = ?"
+            for (_, op, file), entered in self._open.items()
+            for where, args in entered
+        ]
+        return "".join(line + "\n" for line in [*head, *self.lines, *tail])
 
     def _line(self, event: Event) -> str | None:
         seq, time, unit, kind = event[:4]
         fields = event[4:]
+        where = f"[{seq}] {time} {unit}"
         if kind == Kind.ENTER:
-            self._open[unit] = fields
+            op, file, args = fields
+            # threads of a process share a name: a call is found again by what it does, the oldest first
+            self._open.setdefault((unit, op, file), []).append((where, args))
             return None
-        if kind == Kind.EXIT:
-            entered = self._open.pop(unit, (fields[0], fields[1], ()))
-            what = self._call(entered, fields)
-        else:
-            what = _event_text(kind, fields)
-        return f"[{seq}] {time} {unit}: {what}"
+        if kind != Kind.EXIT:
+            return f"{where}: {_event_text(kind, fields)}"
+        op, file, ret, handler_errno, rule = fields
+        return f"{where}: {self._call(op, file, self._entered(unit, op, file))} = {_result(ret, handler_errno, rule)}"
 
-    def _call(self, entered: tuple[Any, ...], left: tuple[Any, ...]) -> str:
-        op, file, args = entered
-        _, _, ret, handler_errno, rule = left
-        result = str(ret) if ret >= 0 else f"-1 {E.name(-ret)}"
-        if ret < 0 and handler_errno not in (0, -ret):
-            result += f" ({E.name(handler_errno)} inside)"
-        shown = ", ".join([file, *self._args(op, args)])
-        return f"{op}({shown}) = {result}" + (f"  # {rule}" if rule else "")
+    def _entered(self, unit: str, op: str, file: str) -> tuple[Any, ...]:
+        # the arguments of the call that returns; none if it was made before anybody listened
+        key = unit, op, file
+        entered = self._open.get(key)
+        if not entered:
+            return ()
+        _, args = entered.pop(0)
+        if not entered:
+            del self._open[key]
+        return args
 
-    def _args(self, op: str, args: tuple[Any, ...]) -> Iterable[str]:
-        if op == "ioctl":
+    def _call(self, op: str, file: str, args: tuple[Any, ...]) -> str:
+        return f"{op}({', '.join([file, *self._args(op, file, args)])})"
+
+    def _args(self, op: str, file: str, args: tuple[Any, ...]) -> Iterable[str]:
+        if op == "ioctl" and args:
             known = by_request(args[0] & 0xFFFF_FFFF, self.abi)
             yield known.name if known else f"{args[0]:#x}"
             args = args[1:]
         for arg in args:
+            message = self._message(arg) if op in ("read", "write") and file.startswith("/dev/vhost-") else ""
             # an object goes by its name: where it lies in memory differs from run to run
-            yield f"{arg:#x}" if isinstance(arg, int) else str(getattr(arg, "ident", arg))
+            yield message or (f"{arg:#x}" if isinstance(arg, int) else str(getattr(arg, "ident", arg)))
+
+    def _message(self, buffer: Any) -> str:
+        # a message in words, nothing for what is none
+        data = bytes(getattr(buffer, "data", b""))
+        message = describe(data, self.abi)
+        kind = message.value("iotlb.type")
+        if not message.format or kind is None:
+            return ""
+        name = TYPE_NAMES.get(kind, f"type {kind}").removeprefix("VHOST_IOTLB_")
+        fields = [(name, message.value(member)) for name, member in _FIELDS]
+        shown = "".join(f" {name}={value:#x}" for name, value in fields if value)
+        return f"{_FORMATS[message.format]} {name}{shown} ({len(data)} bytes)"
 
 
+_FORMATS = {"vhost_msg": "v1", "vhost_msg_v2": "v2"}
+_FIELDS = [("asid", "asid"), *((name, f"iotlb.{name}") for name in ("iova", "size", "uaddr", "perm"))]
+"""What is shown of a message unless it is 0: name, member."""
 _HEX = frozenset({"iova", "start", "last", "addr", "old", "new"})
+
+
+def _result(ret: int, handler_errno: int, rule: str | None) -> str:
+    shown = str(ret) if ret >= 0 else f"-1 {E.name(-ret)}"
+    if ret < 0 and handler_errno not in (0, -ret):
+        shown += f" ({E.name(handler_errno)} inside)"
+    return shown + (f"  # {rule}" if rule else "")
 
 
 def _event_text(kind: Kind, fields: tuple[Any, ...]) -> str:
