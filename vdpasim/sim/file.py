@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vdpasim.core.mm.memory import Memory
     from vdpasim.sim.process import Process
 
+READ_MAX = 1 << 20
+"""A longer read gets a buffer of this many bytes: no file here has more to give at once."""
+
 Place = tuple[int, int]
 """(address, length) in the memory of the process."""
 
@@ -169,7 +172,9 @@ class File:
     def _reading(self, size: int | Place) -> UserBuffer:
         if isinstance(size, tuple):
             return MmBuffer(self.process.task.mm, *size)
-        return BytesBuffer(bytearray(size))
+        if size < 0:
+            raise os_error(E.EINVAL, "vfs.no-read")
+        return BytesBuffer(bytearray(min(size, READ_MAX)))
 
     def _writing(self, data: bytes | bytearray | memoryview | Place) -> UserBuffer:
         if isinstance(data, tuple):

@@ -157,6 +157,8 @@ class Process:
     def receive(self, file: File, *, at: int | None = None) -> File:
         """Get a file from another process, as SCM_RIGHTS does: the same open file under a number of ours."""
         opened = file.open_file
+        if at is not None and at in self.task.files.slots:
+            self.file(at).close_nowait()  # dup2(2) closes what was there
         opened.get()
         return File(self, self.task.files.install(opened, at=at), file.memory)
 

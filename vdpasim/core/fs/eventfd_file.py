@@ -36,14 +36,14 @@ class EventFdFile(DriverFile):
                     raise
             if (yield Sleep(self.queue, interruptible=True)) is Woken.SIGNAL:
                 raise fail("vfs.signal")
-        copy_to_user(buffer, value.to_bytes(8, "little"))
+        copy_to_user(buffer, value.to_bytes(8, call.kernel.abi.byteorder))
         self.queue.wake_up()
         return 8
 
     def write(self, call: Call, buffer: UserBuffer) -> Steps:
         if buffer.length < 8:
             raise fail("eventfd.short")
-        value = int.from_bytes(copy_from_user(buffer, 8), "little")
+        value = int.from_bytes(copy_from_user(buffer, 8), call.kernel.abi.byteorder)
         while True:
             try:
                 self.ctx.write(value)

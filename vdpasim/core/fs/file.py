@@ -17,6 +17,7 @@ import attrs
 
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
+from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail
 from vdpasim.core.uaccess import MmBuffer, UserBuffer, copy_from_user
 from vdpasim.uapi import errno as E
@@ -31,6 +32,7 @@ from vdpasim.uapi.fcntl import (
     POLLRDNORM,
     POLLWRNORM,
 )
+from vdpasim.uapi.mman import MAP_PRIVATE, MAP_SHARED
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Mutex
@@ -264,7 +266,10 @@ def sys_poll(file: OpenFile, call: Call, events: int, timeout_ns: int | None) ->
 
 
 def sys_mmap(file: OpenFile, call: Call, length: int, prot: int, flags: int, offset: int) -> Steps:
-    """mmap(2) of a device."""
+    """mmap(2) of a device: the length is rounded up to pages before the driver sees it."""
+    if length <= 0 or offset & (PAGE_SIZE - 1) or not flags & (MAP_SHARED | MAP_PRIVATE):
+        raise fail("vfs.mmap.invalid")
+    length = -(-length // PAGE_SIZE) * PAGE_SIZE
     return (yield from file.ops.mmap(call, length, prot, flags, offset))
 
 

@@ -48,9 +48,8 @@ class SocketFile(DriverFile):
     """Of a packet socket: the tap whose interface it is bound to."""
     inbox: deque[bytes] = attrs.Factory(deque["bytes"])
     """Frames the reader of a tap has not taken yet; the oldest gives way at :data:`INBOX_MAX`."""
-    polled: bool = False
-    """Somebody waits for a frame."""
-    on_frame: Callable[[], None] | None = None
+    waiting: dict[object, Callable[[], None]] = attrs.Factory(dict["object", "Callable[[], None]"])
+    """Who polls for a frame, and what to call when one comes."""
     listeners: list[SocketFile] = attrs.Factory(list["SocketFile"])
     """Of a tap: the packet sockets bound to its interface."""
     sent: int = 0
@@ -74,8 +73,8 @@ class SocketFile(DriverFile):
         self.inbox.append(frame)
         self.received += 1
         self.queue.wake_up()
-        if self.polled and self.on_frame is not None:
-            self.on_frame()
+        for callback in list(self.waiting.values()):
+            callback()
 
     def peek_frame(self) -> bytes | None:
         """The oldest frame that waits."""

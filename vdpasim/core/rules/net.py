@@ -46,6 +46,7 @@ register(
         Rule("net.socket.empty", "datagram.c:__skb_recv_datagram()", E.EAGAIN, "no frame waits on a packet socket that does not block"),
         Rule("net.weight", "vhost.c:vhost_exceeds_weight()", 0, "256 packets or 512 KiB in a round: the queue runs again after the others"),
         Rule("net.tx.format", "net.c:get_tx_bufs()", 0, "a TX chain with writable parts, or with nothing behind the header vhost strips: error event, the round ends"),
+        Rule("net.tx.too-long", "net.c:handle_tx_copy()", 0, "the socket refuses a frame of more than 64 KiB: it is lost, its chain completes", source="inferred"),
         Rule("net.tx.fault", "net.c:vhost_net_build_xdp()", 0, "the memory of a TX buffer is not there: the chain goes back to the ring"),
         Rule("net.rx.format", "net.c:get_rx_bufs()", 0, "an RX chain with readable parts: error event, the round ends"),
         Rule("net.rx.overrun", "net.c:handle_rx()", 0, "the frame does not fit the buffers: it is dropped and the chains go back to the ring"),

@@ -380,7 +380,7 @@ def create(
     offered = number(attributes, "device_features", attr.features)
     if offered & ~attr.features:
         raise fail("sim.dev.features")
-    use_va = bool(attributes.get("use_va", True)) and kernel.on("va-mode")
+    use_va = flag(attributes, "use_va") and kernel.on("va-mode")
     limit = number(attributes, "max_iotlb_entries", IOTLB_LIMIT)
     if limit < 2:
         raise bad_value()
@@ -392,7 +392,7 @@ def create(
         max(attr.groups) + 1,
         attr.nas,
         use_va,
-        _optional_ops(kernel, bool(attributes.get("batch_mapping", True))),
+        _optional_ops(kernel, flag(attributes, "batch_mapping")),
         attr=attr,
         behaviour=behaviour,
         pages=bus.pages,
@@ -401,6 +401,20 @@ def create(
         map_limit=limit,
         config=bytearray(config.ljust(attr.config_size, b"\0")),
     )
+
+
+def flag(attributes: Attributes, name: str) -> bool:
+    """A module option that is on unless told otherwise, in the words a kernel takes (``kstrtobool``).
+
+    Raises:
+        KernelError: EINVAL any other word.
+    """
+    value = str(attributes.get(name, True)).lower()
+    if value in ("1", "y", "yes", "on", "true", "t"):
+        return True
+    if value in ("0", "n", "no", "off", "false", "f"):
+        return False
+    raise bad_value()
 
 
 def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:

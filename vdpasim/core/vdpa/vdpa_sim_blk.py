@@ -208,7 +208,8 @@ class _Request:
 
     def bad_range(self, sector: int, sectors: int, limit: int | None) -> bool:
         """Whether the range check refuses (``vdpasim_blk_check_range``)."""
-        beyond = sector > CAPACITY or sectors > CAPACITY - sector or sector == CAPACITY
+        at_last = sector == CAPACITY and self.sim.kernel.on("F10")
+        beyond = sector > CAPACITY or sectors > CAPACITY - sector or at_last
         too_long = limit is not None and sectors > limit
         if beyond and not self.sim.kernel.on("F10") and sector > CAPACITY:
             hit("sim.blk.range-wrapped")

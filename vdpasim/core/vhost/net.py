@@ -27,7 +27,7 @@ from vdpasim.core.fs.file import OpenFile, unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue, Work, Worker
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.uaccess import UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
+from vdpasim.core.uaccess import MmBuffer, UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
 from vdpasim.core.vhost.net_handlers import handle_rx, handle_tx
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
 from vdpasim.core.vhost.vhost_msg import (
@@ -248,6 +248,7 @@ class VhostNet(VhostDev):
         old = vq.private_data
         if sock is old:
             return
+        self.stop_waiting(vq)
         vq.private_data = sock
         if sock is None:
             return
@@ -265,10 +266,18 @@ class VhostNet(VhostDev):
         if vq.index == TX:
             self.queue_handler(vq)
             return
-        sock.polled = True
-        sock.on_frame = lambda: self.queue_handler(vq)
+        self.wait_for_frame(vq, sock)
         if sock.inbox:
             self.queue_handler(vq)
+
+    def wait_for_frame(self, vq: VhostVirtqueue, sock: SocketFile) -> None:
+        """Run the queue's handler when the backend gets a frame (``vhost_poll_start``)."""
+        sock.waiting[vq] = lambda: self.queue_handler(vq)
+
+    def stop_waiting(self, vq: VhostVirtqueue) -> None:
+        """Stop polling the backend (``vhost_poll_stop``)."""
+        if vq.private_data is not None:
+            vq.private_data.waiting.pop(vq, None)
 
     def _vq_access_ok(self, vq: VhostVirtqueue) -> bool:
         if self.umem is None or not memory_access_ok(self.umem):
@@ -286,8 +295,7 @@ class VhostNet(VhostDev):
 
     def _detach(self) -> None:
         for vq in self.vqs:
-            if vq.private_data is not None:
-                vq.private_data.on_frame = None
+            self.stop_waiting(vq)
             vq.private_data = None
 
     def reset_owner(self) -> None:
@@ -326,7 +334,9 @@ def get_features_array(net: VhostNet, call: Call, arg: UserBuffer) -> None:
 
 
 def _clear_user(arg: UserBuffer, offset: int, size: int) -> None:
-    # in pieces: the count is the caller's and may be huge, the first fault ends it
+    # a size that leaves the user half clears nothing; otherwise in pieces, and the first fault ends it
+    if isinstance(arg, MmBuffer) and not access_ok(arg.addr + offset, size):
+        raise fail("uaccess.to-user")
     while size > 0:
         piece = min(size, 1 << 16)
         copy_to_user(arg, bytes(piece), offset)

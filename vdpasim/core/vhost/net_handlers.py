@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 BATCH = 64
 PACKET_WEIGHT = 256
 BYTE_WEIGHT = 0x80000
+FRAME_MAX = 0x1_0000 + 64
+"""A socket refuses longer ones; the chain is completed and the frame is lost."""
 NUM_BUFFERS_AT = 10
 """Offset of ``num_buffers`` in the mergeable header."""
 
@@ -111,6 +113,9 @@ def _transmit(vq: VhostVirtqueue, sock: SocketFile, chain: Chain) -> int | None:
         hit("net.tx.format")
         vq.signal_error()
         return None
+    if length > FRAME_MAX:
+        hit("net.tx.too-long")
+        return length
     try:
         data = gather(vq, chain.out, vhost_hlen)
     except KernelError:
@@ -126,7 +131,7 @@ def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
     sock = _prepare(vq)
     if sock is None:
         return
-    sock.polled = False
+    net.stop_waiting(vq)
     heads: list[tuple[int, int]] = []
     packets = total = 0
     while packets < PACKET_WEIGHT and total < BYTE_WEIGHT:
@@ -134,7 +139,7 @@ def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
             yield Point(net.name + ".rx")
         frame = sock.peek_frame()
         if frame is None:
-            sock.polled = True
+            net.wait_for_frame(vq, sock)
             break
         done = _receive(vq, sock, frame, heads)
         if done is None:

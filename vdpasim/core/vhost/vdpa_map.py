@@ -124,9 +124,10 @@ class AddressSpaces:
         """Pin and map by physical run (``vhost_vdpa_pa_map``); in-page offsets of iova and uaddr are dropped unseen."""
         word = 1 << self.kernel.abi.bits
         reach = msg.size + (msg.iova & ~PAGE_MASK)
-        if self.kernel.on("F2") and reach + PAGE_SIZE - 1 >= word:
+        npages = (reach + PAGE_SIZE - 1 & U64_MAX) // PAGE_SIZE
+        if self.kernel.on("F2") and (npages >= word or reach + PAGE_SIZE - 1 > U64_MAX):
             raise fail("vdpa.pa.overflow")
-        npages = (reach + PAGE_SIZE - 1) % word // PAGE_SIZE
+        npages %= word
         if not npages:
             raise fail("vdpa.pa.npages")
         if npages + mm.pinned_vm > memlock // PAGE_SIZE:

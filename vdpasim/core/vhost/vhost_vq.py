@@ -222,12 +222,13 @@ def enable_notify(vq: VhostVirtqueue) -> bool:
         stored = _put_or_signal(vq, vq.used, vq.used_flags)
     if not stored:
         return False
+    known = vq.avail_idx
     try:
-        avail_idx = _avail_idx(vq)
+        vq.avail_idx = _avail_idx(vq)
     except KernelError:
         return False
-    vq.avail_idx = avail_idx
-    return avail_idx != vq.last_avail_idx
+    # before F14 a chain that could not be served counted as new for ever
+    return vq.avail_idx != (known if vq.dev.kernel.on("F14") else vq.last_avail_idx)
 
 
 def _put_or_signal(vq: VhostVirtqueue, addr: int, value: int) -> bool:

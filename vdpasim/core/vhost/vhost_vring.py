@@ -78,6 +78,7 @@ def vhost_vring_set_num(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: User
     if not num or num > NUM_MAX or num & (num - 1):
         raise fail("vhost.vring.num")
     vq.num = num
+    _forget_metadata(vq)
 
 
 def vhost_vring_set_addr(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: UserBuffer) -> None:
@@ -97,6 +98,13 @@ def vhost_vring_set_addr(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: Use
             raise fail("vhost.vring.addr-access")
     vq.desc, vq.avail, vq.used = addr.desc_user_addr, addr.avail_user_addr, addr.used_user_addr
     vq.log_used, vq.log_addr = log_used, addr.log_guest_addr
+    _forget_metadata(vq)
+
+
+def _forget_metadata(vq: VhostVirtqueue) -> None:
+    # before F3 a moved or resized ring went on through the translations of the old one
+    if vq.dev.kernel.on("F3"):
+        vq.meta_iotlb.clear()
 
 
 def ring_areas(vq: VhostVirtqueue, desc: int, avail: int, used: int) -> list[tuple[int, int]]:

@@ -175,10 +175,14 @@ class Vringh:
         table, limit = self.desc, self.num
         resume: int | None = None
         """Where the chain goes on behind an indirect table; -1 nowhere."""
-        direct = indirect = 0
+        direct = indirect = tables = 0
         while True:
             addr, length, flags, following = DESC.unpack(self.copy_from(table + 16 * i, 16))
             if flags & VRING_DESC_F_INDIRECT:
+                # a chain that returns to its own indirect descriptor grows until the kernel has no memory for it
+                tables += 1
+                if tables > self.num:
+                    raise fail("vringh.chain.loop")
                 resume = self._indirect(resume, length, following if flags & VRING_DESC_F_NEXT else -1)
                 table, limit, i = addr, length // 16, 0
                 continue
