@@ -3,16 +3,22 @@
 Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
 offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
 fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
-gone.
+gone. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Body = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -64,4 +70,27 @@ def scenario(
     return mark
 
 
-__all__ = ["Scenario", "scenario"]
+@contextmanager
+def refused(errno: int, *, inside: int | None = None) -> Iterator[None]:
+    """A block that the simulated kernel must refuse.
+
+    Args:
+        errno: what the caller gets.
+        inside: what the handler of an IOTLB message said; by default it is not looked at.
+
+    Raises:
+        AssertionError: nothing was refused, or with another errno.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno:
+            raise AssertionError(f"{E.name(error.errno or 0)} where {E.name(errno)} was expected") from error
+        said = getattr(error, "handler_errno", error.errno)
+        if inside not in (None, said):
+            raise AssertionError(f"{E.name(said)} inside where {E.name(inside or 0)} was expected") from error
+    else:
+        raise AssertionError(f"not refused, {E.name(errno)} was expected")
+
+
+__all__ = ["Scenario", "refused", "scenario"]
