@@ -1,7 +1,7 @@
 """A batch that is open when the device is reset stays open, and nobody says so.
 
-A VMM that gave up between BATCH_BEGIN and BATCH_END and starts over with SET_STATUS(0) sends its UPDATEs into the old batch.
-They are stored and answered with success; the device does not get them until somebody ends the batch.
+A VMM that gave up between BATCH_BEGIN and BATCH_END and starts over with SET_STATUS(0) sends its UPDATEs into the old
+batch. They are stored and answered with success; the device does not get them until somebody ends the batch.
 """
 
 import errno

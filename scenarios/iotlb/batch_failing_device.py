@@ -1,7 +1,7 @@
 """A device that cannot take the map at BATCH_END: every write succeeds, and the device is left with no map at all.
 
-The VMM plugs memory into a running guest, two pieces in a batch. The device has room for two entries and would need three.
-What it says of that is thrown away; the ring and all the guest's memory are gone for it.
+The VMM plugs memory into a running guest, two pieces in a batch. The device has room for two entries and would need
+three. What it says of that is thrown away; the ring and all the guest's memory are gone for it.
 """
 
 from vdpasim.scenario import scenario

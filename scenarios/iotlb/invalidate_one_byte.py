@@ -10,7 +10,7 @@ from vdpasim.uapi.fcntl import POLLIN
 from vdpasim.vmm.blk import IOVA, RAM, BlkVmm
 
 
-@scenario(kernel=("6.12", "tip"), demo=True)
+@scenario(kernel=("6.12", "tip"))
 async def invalidate_one_byte(sim: Simulator) -> None:
     """The disk stands still until the range is mapped again, from its first byte to its last."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)

@@ -1,7 +1,8 @@
 """Two UPDATEs for the same addresses: vhost-vdpa refuses the second, vhost-net takes it and goes on with the first.
 
-A VMM that changes a mapping by sending the new one is told so by vhost-vdpa, in an errno that says nothing. By vhost-net it
-is told nothing at all, and its guest's frames go on coming from the old memory until somebody sends an INVALIDATE.
+A VMM that changes a mapping by sending the new one is told so by vhost-vdpa, in an errno that says nothing. By
+vhost-net it is told nothing at all, and its guest's frames go on coming from the old memory until somebody sends an
+INVALIDATE.
 """
 
 import errno

@@ -1,7 +1,7 @@
 """A guest that kicks while its disk is suspended loses nothing: RESUME in the new image replays the kick.
 
-The device remembers one kick, through exec and NEW_OWNER. The request it is for was posted by the old image and is served
-by way of the new one's addresses.
+The device remembers one kick, through exec and NEW_OWNER. The request it is for was posted by the old image and is
+served by way of the new one's addresses.
 """
 
 from vdpasim.scenario import scenario

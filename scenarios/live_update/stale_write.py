@@ -1,8 +1,8 @@
 """What an un-batched REMAP costs: a sector that the guest reads lands in the heap of the new image.
 
-Guest memory is two entries, the rings and the buffers. The new image gives both their new addresses, one message each and
-no batch: the first is pushed by the second message, the second by none. So the ring works and nothing looks wrong, and
-the buffers are still where they were in the old image, where the new one has something of its own.
+Guest memory is two entries, the rings and the buffers. The new image gives both their new addresses, one message each
+and no batch: the first is pushed by the second message, the second by none. So the ring works and nothing looks
+wrong, and the buffers are still where they were in the old image, where the new one has something of its own.
 """
 
 from vdpasim.scenario import scenario

@@ -6,7 +6,7 @@ from vdpasim.uapi import virtio_blk as blk
 from vdpasim.vmm.blk import BlkVmm
 
 
-@scenario(kernel="tip", extensions=("vhost-vdpa+miss",), demo=True)
+@scenario(kernel="tip", extensions=("vhost-vdpa+miss",))
 async def answered_too_early(sim: Simulator) -> None:
     """The miss stays readable, the request stays where it is, a kick brings it home."""
     path = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk+miss").path

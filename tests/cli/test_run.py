@@ -65,7 +65,7 @@ def test_json_ktap_junit_and_traces_are_written(tmp_path: Path) -> None:
         ([REMAP, "--kernel", "6.12+F99"], "no switch"),
         ([REMAP, "--set", "pages=1"], "no setting"),
         ([REMAP, "--set", "pages"], "NAME=VALUE"),
-        (["--demo", SCENARIOS / "negotiation"], "no scenario selected"),
+        (["--demo", SCENARIOS / "owner"], "no scenario is marked demo"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_exit_2(args: list[object], message: str) -> None:

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
         live_task: live.LiveTask,
         obj: Memory,
         live_obj: memory.LiveObject,
-    ) -> tuple[
-        list[ports.Mm], list[ports.Pages], list[ports.EventFd], list[ports.Caller], list[ports.MemoryObject]
-    ]:
+    ) -> tuple[list[ports.Mm], list[ports.Pages], list[ports.EventFd], list[ports.Caller], list[ports.MemoryObject]]:
         return (
             [mm, live_mm],
             [pages, live_pages],

@@ -97,9 +97,7 @@ class TestBytesBuffer:
         assert (buffer.poke(0, b"x"), buffer.data) == (0, b"abc")
 
     @given(st.binary(max_size=40), st.integers(0, 50), st.binary(max_size=50))
-    def test_a_store_changes_the_bytes_it_says_and_never_the_length(
-        self, data: bytes, offset: int, new: bytes
-    ) -> None:
+    def test_a_store_changes_the_bytes_it_says_and_never_the_length(self, data: bytes, offset: int, new: bytes) -> None:
         buffer = BytesBuffer(bytearray(data))
         stored = buffer.poke(offset, new)
         assert stored == max(0, min(len(new), len(data) - offset))

@@ -107,7 +107,8 @@ class Case:
         pick = self.chance.choice
         asid = pick((0, 0, 0, 1, 2, self._value() & 0xFFFF_FFFF))
         head = struct.pack(self.order + "II", pick((1, 2, 2, 2, 3)), asid)
-        fields = (self._value(), self._value(), self._value(), pick((0, 1, 2, 3, 3, 3, 255)), pick((2, 2, 2, *range(9))))
+        perm, kind = pick((0, 1, 2, 3, 3, 3, 255)), pick((2, 2, 2, *range(9)))
+        fields = (self._value(), self._value(), self._value(), perm, kind)
         data = head + struct.pack(self.order + "QQQBB", *fields) + bytes(pick((6, 38, 38, 0, 20)))
         if self.chance.random() < 0.1:
             data = self.chance.randbytes(self.chance.randrange(90))

@@ -30,7 +30,7 @@ class Mistake(click.ClickException):
 @click.option("--kernel", help="Profile string instead of the scenario's own, 6.12 or 7.1+live-update-v1.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
-@click.option("--demo", is_flag=True, help="Only the scenarios marked demo.")
+@click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
@@ -59,8 +59,8 @@ def command(
     if not verdicts:
         raise Mistake("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
-    text = reports.to_json(verdicts) if as_json else reports.ktap(verdicts) if as_ktap else reports.table(verdicts)
-    click.echo(text, nl=False)
+    render = reports.told if demo else reports.table
+    click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)
 

@@ -16,13 +16,33 @@ def table(verdicts: Sequence[Verdict]) -> str:
     """One line a run, then what failed with the command that runs it again."""
     width = max((len(v.name) for v in verdicts), default=0)
     kernels = max((len(v.kernel) for v in verdicts), default=0)
-    lines = [f"{'ok  ' if v.passed else 'FAIL'}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts]
+    lines = [f"{_mark(v)}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts]
+    return "\n".join(lines + _summary(verdicts)) + "\n"
+
+
+def told(verdicts: Sequence[Verdict]) -> str:
+    """The same for people who do not know the stories: what each is about, the kernels with one outcome together."""
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.ident, _mark(verdict), verdict.line), []).append(verdict)
+    lines: list[str] = []
+    for (_, mark, line), runs in groups.items():
+        kernels = ", ".join(run.kernel for run in runs)
+        lines += [f"{mark}  {runs[0].name} on {kernels}: {line}", f"      {runs[0].story}"]
+    return "\n".join(lines + _summary(verdicts)) + "\n"
+
+
+def _mark(verdict: Verdict) -> str:
+    return "ok  " if verdict.passed else "FAIL"
+
+
+def _summary(verdicts: Sequence[Verdict]) -> list[str]:
+    lines: list[str] = []
     for verdict in verdicts:
         if not verdict.passed:
             lines += ["", *failure(verdict)]
     good = sum(v.passed for v in verdicts)
-    lines += ["", f"{good} of {len(verdicts)} runs as expected"]
-    return "\n".join(lines) + "\n"
+    return [*lines, "", f"{good} of {len(verdicts)} runs as expected"]
 
 
 def failure(verdict: Verdict) -> list[str]:

@@ -95,9 +95,7 @@ class TestBlocking:
 
     def test_one_count_serves_one_of_two_readers(self, process: Process) -> None:
         file, kernel = process.eventfd(flags=0), process.sim.kernel
-        calls = [
-            kernel.submit(process.task, file.open_file, "read", (BytesBuffer(bytearray(8)),)) for _ in range(2)
-        ]
+        calls = [kernel.submit(process.task, file.open_file, "read", (BytesBuffer(bytearray(8)),)) for _ in range(2)]
         kernel.run()
         file.write_nowait(word(1))
         assert [call.done for call in calls] == [True, False]

@@ -149,9 +149,7 @@ class TestPrivateFile:
         assert (mm.read(AT, 3), mm.read(AT + P, 3)) == (b"two", b"new")
         assert memfd.pread(10, 4) == bytes(4)
 
-    def test_a_write_changes_which_object_lies_there_and_so_the_sequence(
-        self, mm: AddressSpace, memfd: Memory
-    ) -> None:
+    def test_a_write_changes_which_object_lies_there_and_so_the_sequence(self, mm: AddressSpace, memfd: Memory) -> None:
         mm.mmap(AT, 3 * P, RW, shared=False, obj=memfd, offset=P, fixed=True)
         before = mm.seq
         mm.write(AT + P, b"x")
@@ -325,9 +323,6 @@ class TestMmap:
         anon(mm, AT + 14 * P)
         with refused(E.ENOMEM):
             anon(mm, AT + 16 * P)
-
-
-
 
 
 class TestMunmap:

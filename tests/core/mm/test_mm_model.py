@@ -123,9 +123,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
     )
     def map_file(self, space: int, at: int, n: int, prot: int, number: int, index: int, shared: bool) -> None:
         mm, model = self.pick(space)
-        mm.mmap(
-            AT + at * P, n * P, prot, shared=shared, obj=self.memories[number], offset=index * P, fixed=True
-        )
+        mm.mmap(AT + at * P, n * P, prot, shared=shared, obj=self.memories[number], offset=index * P, fixed=True)
         for i in range(n):
             model[at + i] = Page(prot, shared, self.files[number], index + i)
 
