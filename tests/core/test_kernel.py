@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vdpasim.core import profiles
 from vdpasim.core.events import Event, Kind
 from vdpasim.core.kernel import Call, InternalError, Kernel, Mutex, Point, Sleep, Unit, WaitQueue, Woken, Work, Worker
-from vdpasim.core.rules import fail
+from vdpasim.core.rules import KernelError, fail
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class TestCall:
 
         def steps(call: Call) -> Steps:
             yield from ()
-            call.handler_errno = E.EEXIST
-            raise fail("vhost.msg.handler")
+            raise KernelError(E.EFAULT, "vhost.msg.handler", E.EEXIST)
 
         call = submit(kernel, steps)
         kernel.run()

@@ -11,7 +11,6 @@ from vdpasim.core.kernel import Kernel
 from vdpasim.core.ports import PAGE_SIZE, U64_MAX
 from vdpasim.core.rules import KernelError
 from vdpasim.core.uaccess import (
-    TASK_SIZE_MAX,
     BytesBuffer,
     MmBuffer,
     UserBuffer,
@@ -25,8 +24,10 @@ from vdpasim.core.uaccess import (
 )
 from vdpasim.sim import Process, Simulator
 from vdpasim.uapi import errno as E
-from vdpasim.uapi.abi import ABIS
+from vdpasim.uapi.abi import ABIS, I386, X86_64
 from vdpasim.uapi.vhost_types import vhost_vring_state
+
+TASK_SIZE_MAX = X86_64.task_size
 
 
 @pytest.fixture
@@ -52,7 +53,13 @@ class TestUserRange:
         ],
     )
     def test_the_last_user_byte_is_below_the_limit(self, addr: int, length: int, ok: bool) -> None:
-        assert access_ok(addr, length) is ok
+        assert access_ok(X86_64, addr, length) is ok
+
+    def test_a_32_bit_kernel_keeps_the_upper_quarter(self) -> None:
+        assert access_ok(I386, 0xBFFF_FFFF, 1)
+        assert not access_ok(I386, 0xC000_0000, 1)
+        process = Simulator(abi="i386").process("vmm")
+        assert not MmBuffer(process.mm, 0xC000_0000, 1).in_user_range
 
     def test_an_unmapped_user_address_is_in_range(self, process: Process) -> None:
         assert MmBuffer(process.mm, 0x1000, 8).in_user_range

@@ -178,3 +178,15 @@ class TestIdentity:
         assert memory is not None
         assert memory.name == "vmm/ram"
         assert device.memory is None
+
+    def test_every_descriptor_of_a_memfd_knows_it(self, process: Process) -> None:
+        memfd = process.memfd("ram", 8192)
+        others = [process.file(memfd.fd), process.dup(memfd), process.fork("child").file(memfd.fd)]
+        assert [other.memory for other in others] == [memfd.memory] * 3
+
+    def test_a_closed_one_knows_nothing(self, process: Process) -> None:
+        memfd = process.memfd("ram", 8192)
+        memfd.close_nowait()
+        with pytest.raises(OSError) as caught:
+            _ = memfd.memory
+        assert caught.value.errno == E.EBADF

@@ -6,8 +6,9 @@ import pytest
 
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.sim import Process, Simulator
+from vdpasim.sim.file import MemfdFile
 from vdpasim.uapi import errno as E
-from vdpasim.uapi.fcntl import O_CLOEXEC, O_RDWR
+from vdpasim.uapi.fcntl import O_CLOEXEC, O_RDONLY, O_RDWR
 from vdpasim.uapi.mman import PROT_NONE, PROT_READ, PROT_WRITE
 
 
@@ -86,6 +87,24 @@ class TestMemory:
         with pytest.raises(OSError) as caught:
             getattr(process, call)(*args)
         assert str(caught.value.rule).startswith("mm.")  # type: ignore[attr-defined]
+
+    def test_a_memory_object_can_be_mapped_without_a_descriptor(self, process: Process) -> None:
+        memfd = process.memfd("ram", PAGE_SIZE)
+        one, two = process.mmap(PAGE_SIZE, memfd), process.mmap(PAGE_SIZE, memfd.memory)
+        one.write(0, b"x")
+        assert two.read(0, 1) == b"x"
+
+    def test_a_file_without_memory_cannot_be_mapped(self, process: Process) -> None:
+        assert errno_of(process.mmap, PAGE_SIZE, process.eventfd()) == E.ENODEV
+
+    def test_a_read_only_file_cannot_be_shared_writably(self, process: Process) -> None:
+        memory = process.memfd("ram", PAGE_SIZE).memory
+        assert memory is not None
+        file = process.install("file", MemfdFile(memory), O_RDONLY)
+        assert errno_of(process.mmap, PAGE_SIZE, file) == E.EACCES
+        region = process.mmap(PAGE_SIZE, file, prot=PROT_READ)
+        assert errno_of(process.mprotect, region.addr, PAGE_SIZE, PROT_READ | PROT_WRITE) == E.EACCES
+        process.mmap(PAGE_SIZE, file, shared=False).write(0, b"x")
 
     def test_names_of_objects_are_unique(self, process: Process) -> None:
         names = [memfd.memory.name for memfd in (process.memfd("ram", 1), process.memfd("ram", 1)) if memfd.memory]

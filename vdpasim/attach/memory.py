@@ -27,6 +27,7 @@ from vdpasim.core.fs.file import unmodelled
 from vdpasim.core.ports import PAGE_SIZE, Extent, Fault, Run, VmaView
 from vdpasim.core.rules import Rule, fail, register
 from vdpasim.uapi import errno as E
+from vdpasim.uapi.abi import X86_64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,7 @@ class LiveMm:
         self.pid = pid
         self.pages = pages
         self.pinned_vm = 0
+        self.task_size = X86_64.task_size
         self._ident = ident or f"mm:{pid}"
         self._mem = open_proc(pid, "mem", os.O_RDWR)
         self._maps = open_proc(pid, "maps", os.O_RDONLY)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import attrs
 
-from vdpasim.conform.cases import Unreadable, case_object, parse_case, read_cases
+from vdpasim.conform.cases import case_object, parse_case
 from vdpasim.conform.live import LiveFloor
 from vdpasim.conform.live_run import kernel_name, obstacle, run_live
-from vdpasim.conform.replay import Verdict, compared, judge, judged, trace_files
+from vdpasim.conform.replay import compared, judge, judged, verdicts
 from vdpasim.uapi.vhost import VHOST_VDPA_GET_DEVICE_ID
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vdpasim.conform.cases import Case
     from vdpasim.conform.live_run import LiveOptions, LiveRun
-    from vdpasim.conform.replay import Selection
+    from vdpasim.conform.replay import Selection, Verdict
 
 _KIND_OF_ID = {1: "vhost-vdpa-net", 2: "vhost-vdpa-blk"}
 _KINDS = ("vhost-net", "vhost-vdpa-net", "vhost-vdpa-blk", "vhost-vdpa-net-mac")
@@ -68,20 +68,17 @@ def compare_live(
 ) -> Iterator[Verdict]:
     """Run the cases of files on this machine; one verdict a line of the files, in order."""
     kernel = kernel_name()
-    for path in trace_files(paths):
-        collection = path.resolve().parent.name
-        for case in read_cases(path):
-            if isinstance(case, Unreadable):
-                yield Verdict(collection, path.stem, "", case.place, "unreadable", reason=case.error)
-            elif reason := selection.refuses(case):
-                yield judged(collection, case, "not selected", reason)
-            elif reason := obstacle(case, options):
-                yield judged(collection, case, "not run", reason)
-            else:
-                run = run_live(case, options)
-                if record is not None:
-                    record.write(json.dumps(recording(case, run, kernel)) + "\n")
-                yield _verdict(collection, case, run, kernel, profile, accepted.get((collection, case.name), ""))
+
+    def judging(collection: str, case: Case, reason: str) -> Verdict:
+        hindrance = obstacle(case, options)
+        if hindrance:
+            return judged(collection, case, "not run", hindrance)
+        run = run_live(case, options)
+        if record is not None:
+            record.write(json.dumps(recording(case, run, kernel)) + "\n")
+        return _verdict(collection, case, run, kernel, profile, reason)
+
+    return verdicts(paths, selection, accepted, judging)
 
 
 def recording(case: Case, run: LiveRun, kernel: str) -> dict[str, object]:

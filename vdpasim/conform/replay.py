@@ -1,13 +1,11 @@
-"""Replaying files of cases: which are selected, what each gave, the counts, the evidence for the rules.
+"""Replaying files of cases: which are selected, and what each gave.
 
 Theory. A *set* is a directory of recordings (``6.12-va``), a topic a file in it. Every line of every file gets exactly
-one verdict, also the ones that were not selected or could not be read, so that nothing is dropped silently. Rules that
-were hit while an agreeing case ran are confirmed by that case: that is their evidence.
+one verdict, also the ones that were not selected or could not be read, so that nothing is dropped silently.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -15,10 +13,10 @@ import attrs
 from vdpasim.conform.cases import Setting, TraceFormatError, Unreadable, needs_data_path, read_cases, setting_of
 from vdpasim.conform.interpreter import Interpreter, StepResult
 from vdpasim.conform.simulated import SimulatedFloor
-from vdpasim.core.rules import RULES, observe
+from vdpasim.core.rules import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from vdpasim.conform.cases import Case
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 Outcome = Literal["agrees", "listed", "differs", "unreadable", "not run", "not selected"]
 
 OUTCOMES: tuple[Outcome, ...] = ("agrees", "listed", "differs", "unreadable", "not run", "not selected")
-
-EVIDENCE_NAMES_MAX = 5
-"""How many cases are named for a rule."""
 
 
 @attrs.frozen
@@ -83,9 +78,20 @@ def trace_files(paths: Iterable[Path]) -> list[Path]:
 def replay(
     paths: Iterable[Path], selection: Selection, profile: str | None, accepted: Mapping[tuple[str, str], str]
 ) -> Iterator[Verdict]:
-    """Replay files on the simulator; one verdict a line, in order.
+    """Replay files on the simulator; ``profile`` replaces the one the cases name, the rest is as in :func:`verdicts`."""
+    return verdicts(paths, selection, accepted, lambda found, case, reason: judge(found, case, profile, reason))
 
-    ``profile`` replaces the one the cases name; ``accepted`` is (set, case) -> reason of reviewed differences.
+
+def verdicts(
+    paths: Iterable[Path],
+    selection: Selection,
+    accepted: Mapping[tuple[str, str], str],
+    judging: Callable[[str, Case, str], Verdict],
+) -> Iterator[Verdict]:
+    """One verdict a line of the files, in order.
+
+    ``accepted`` is (set, case) -> reason of reviewed differences; ``judging`` gets set, case and reason of every
+    selected case.
     """
     for path in trace_files(paths):
         collection = path.resolve().parent.name
@@ -95,7 +101,7 @@ def replay(
             elif reason := selection.refuses(case):
                 yield judged(collection, case, "not selected", reason)
             else:
-                yield judge(collection, case, profile, accepted.get((collection, case.name), ""))
+                yield judging(collection, case, accepted.get((collection, case.name), ""))
 
 
 def judge(collection: str, case: Case, profile: str | None, accepted: str) -> Verdict:
@@ -157,20 +163,3 @@ def judged(
         rules,
         trail,
     )
-
-
-def evidence(verdicts: Iterable[Verdict]) -> dict[str, dict[str, object]]:
-    """Rule id -> how many agreeing cases hit it, and the first few of them; sorted by id."""
-    hits: defaultdict[str, list[str]] = defaultdict(list)
-    for verdict in verdicts:
-        if verdict.outcome == "agrees":
-            for rule in verdict.rules:
-                hits[rule].append(f"{verdict.set}/{verdict.name}")
-    return {rule: {"count": len(hits[rule]), "cases": hits[rule][:EVIDENCE_NAMES_MAX]} for rule in sorted(hits)}
-
-
-def evidence_counts(confirmed: Iterable[str]) -> dict[str, int]:
-    """Kind of evidence -> rules: confirmed by golden cases, else by what their row says."""
-    golden = set(confirmed) & set(RULES)
-    others = Counter(rule.source for name, rule in RULES.items() if name not in golden)
-    return {"golden cases": len(golden), "read in source": others["read in source"], "inferred": others["inferred"]}

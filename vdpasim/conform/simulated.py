@@ -14,9 +14,9 @@ from vdpasim.conform.floor import ARGUMENT_FILL, ARGUMENT_SIZE, BLOCKED_MS, Answ
 from vdpasim.core.fs.file import DriverFile
 from vdpasim.core.mm.memory import Memory
 from vdpasim.core.ports import PAGE_SIZE
-from vdpasim.core.rules import KernelError
-from vdpasim.sim import File, Simulator, WouldBlock
-from vdpasim.sim.errors import kernel_error
+from vdpasim.sim import Simulator, WouldBlock
+from vdpasim.sim.errors import os_error, os_errors
+from vdpasim.sim.file import MemfdFile
 from vdpasim.uapi import errno
 from vdpasim.uapi.fcntl import O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, POLLIN
 from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vdpasim.conform.cases import Case, Setting, Symbols
-    from vdpasim.sim import Process
+    from vdpasim.sim import File, Process
 
 T = TypeVar("T")
 
@@ -70,10 +70,8 @@ class SimulatedFloor:
             self._add(kind)
         self._files: dict[str, File] = {}
         self._numbers: dict[str, int] = {}
-        self._read_only: set[str] = set()
         self._stays: list[Process] = []
         self._holders: list[Process] = []
-        self._objects = 0
         self._furnish()
 
     def _add(self, kind: str) -> None:
@@ -83,19 +81,15 @@ class SimulatedFloor:
 
     def _furnish(self) -> None:
         # What the recorder's program has mapped besides buffers; every process of the simulator has a stack.
-        self._mmap(DATA_AT, ARGUMENT_SIZE, _RW)
-        self._mmap(SHARED_AT, PAGE_SIZE, _RW, shared=True)
-
-    def _mmap(self, addr: int, length: int, prot: int, *, shared: bool = False, **how: Any) -> None:
-        _kernel(lambda: self.proc.mm.mmap(addr, length, prot, fixed=True, shared=shared, **how))
+        self.proc.mmap(ARGUMENT_SIZE, addr=DATA_AT)
+        self.proc.mmap(PAGE_SIZE, addr=SHARED_AT, shared=True)
 
     def _memory(self, length: int, **how: Any) -> Memory:
-        self._objects += 1
-        return Memory(f"buffer{self._objects}", length, self.sim.pages, **how)
+        return Memory(self.sim.object_name("buffer"), length, self.sim.pages, **how)
 
     def _file(self, fd: str) -> File:
         if fd not in self._files:
-            raise OSError(errno.EBADF, errno.strerror(errno.EBADF))
+            raise os_error(errno.EBADF, "vfs.closed")
         return self._files[fd]
 
     def _keep(self, fd: str, file: File) -> None:
@@ -105,7 +99,7 @@ class SimulatedFloor:
     def _object(self, fd: str) -> Memory:
         memory = self._file(fd).memory
         if memory is None:
-            raise OSError(errno.EINVAL, errno.strerror(errno.EINVAL))
+            raise os_error(errno.EINVAL)
         return memory
 
     # -- descriptors --------------------------------------------------------------------------------------------------
@@ -115,8 +109,7 @@ class SimulatedFloor:
 
     def open(self, fd: str, dev: str, path: str, flags: str) -> None:
         if path == REGULAR_FILE:
-            self.memfd(fd, REGULAR_SIZE, hugetlb=False)
-            self._read_only |= {fd} if flags == "ro" else set()
+            self._keep(fd, self.proc.install(path, MemfdFile(self._memory(REGULAR_SIZE)), _ACCESS[flags]))
         elif path == OTHER_FILE:
             self._keep(fd, self.proc.install(path, DriverFile(), _ACCESS[flags]))
         else:
@@ -180,35 +173,31 @@ class SimulatedFloor:
     def buf(self, kind: str, length: int, addr: int) -> None:
         match kind:
             case "anon" | "ro" | "none":
-                self._mmap(addr, length, {"anon": _RW, "ro": PROT_READ, "none": 0}[kind])
+                self.proc.mmap(length, addr=addr, prot={"anon": _RW, "ro": PROT_READ, "none": 0}[kind])
             case "shm" | "roshm":
-                self._mmap(addr, length, _RW if kind == "shm" else PROT_READ, shared=True, obj=self._memory(length))
+                self.proc.mmap(length, addr=addr, prot=_RW if kind == "shm" else PROT_READ, shared=True)
             case "huge":
                 # Private hugetlb memory is populated at once; the frames are the process's own either way. PA mode asks
                 # for frames only, VA mode for VM_SHARED only.
                 memory = self._memory(length, folio_pages=512)
-                self._mmap(addr, length, _RW, shared=not self._setting.use_va, obj=memory)
+                self.proc.mmap(length, memory, addr=addr, shared=not self._setting.use_va)
             case "frag":
                 # One mapping a page, as the recorder made them: in VA mode each is an entry of its own
                 page = self._memory(PAGE_SIZE)
                 for at in range(addr, addr + length, PAGE_SIZE):
-                    self._mmap(at, PAGE_SIZE, _RW, shared=True, obj=page)
+                    self.proc.mmap(PAGE_SIZE, page, addr=at)
             case "edge":
-                self._mmap(addr, length // 2, _RW)
+                self.proc.mmap(length // 2, addr=addr)
             case "hole":
                 pass
             case _:
                 raise Unsupported(f"no buffer of kind {kind!r}")
 
     def poke(self, addr: int, data: bytes) -> None:
-        if self.proc.mm.write(addr, data) < len(data):
-            raise OSError(errno.EFAULT, errno.strerror(errno.EFAULT))
+        self.proc.write(addr, data)
 
     def peek(self, addr: int, length: int) -> bytes:
-        data = self.proc.mm.read(addr, length)
-        if len(data) < length:
-            raise OSError(errno.EFAULT, errno.strerror(errno.EFAULT))
-        return data
+        return self.proc.read(addr, length)
 
     def wait_u16(self, addr: int, value: int, timeout_ms: int) -> int:
         self.sim.run_idle()
@@ -222,37 +211,37 @@ class SimulatedFloor:
         self._file(fd).mmap_nowait(length, prot, flags, off)
 
     def map(self, addr: int, length: int, prot: int, kind: str, fd: str, off: int) -> None:
-        if kind in ("anon", "shanon"):
-            self._mmap(addr, length, prot, shared=kind == "shanon")
-        else:
-            writable = fd not in self._read_only
-            self._mmap(
-                addr, length, prot, shared=kind == "shared", obj=self._object(fd), offset=off, file_writable=writable
-            )
+        anonymous = kind in ("anon", "shanon")
+        source = None if anonymous else self._file(fd)
+        self.proc.mmap(length, source, addr=addr, prot=prot, shared=kind in ("shanon", "shared"), offset=off)
 
     def munmap(self, addr: int, length: int) -> None:
-        _kernel(lambda: self.proc.mm.munmap(addr, length))
+        self.proc.munmap(addr, length)
 
     def mprotect(self, addr: int, length: int, prot: int) -> None:
-        _kernel(lambda: self.proc.mm.mprotect(addr, length, prot))
+        self.proc.mprotect(addr, length, prot)
 
     def mremap(self, addr: int, length: int, new_length: int, to: int) -> None:
-        _kernel(lambda: self.proc.mm.mremap(addr, length, new_length, to))
+        self.proc.mremap(addr, length, new_length, to)
 
     def memfd(self, fd: str, length: int, *, hugetlb: bool) -> None:
         self._keep(fd, self.proc.memfd(fd, length, hugetlb=hugetlb))
 
     def ftruncate(self, fd: str, length: int) -> None:
-        self._object(fd).truncate(length)
+        with os_errors():
+            self._object(fd).truncate(length)
 
     def punch_hole(self, fd: str, off: int, length: int) -> None:
-        self._object(fd).punch_hole(off, length)
+        with os_errors():
+            self._object(fd).punch_hole(off, length)
 
     def pread(self, fd: str, off: int, length: int) -> bytes:
-        return self._object(fd).pread(off, length)
+        with os_errors():
+            return self._object(fd).pread(off, length)
 
     def pwrite(self, fd: str, off: int, data: bytes) -> int:
-        return self._object(fd).pwrite(off, data)
+        with os_errors():
+            return self._object(fd).pwrite(off, data)
 
     # -- limits, time, network ----------------------------------------------------------------------------------------
 
@@ -261,7 +250,8 @@ class SimulatedFloor:
         self.sim.advance(ms * NS_PER_MS)
 
     def rlimit_memlock(self, soft: int, hard: int) -> None:
-        _kernel(lambda: self.proc.limits.set_memlock(soft, hard))
+        with os_errors():
+            self.proc.limits.set_memlock(soft, hard)
 
     def dropcap(self, cap: int) -> None:
         self.proc.limits.drop_cap(cap)
@@ -286,7 +276,7 @@ class SimulatedFloor:
     def _become(self, process: Process) -> None:
         # The descriptors keep their numbers in a forked or new image; the handles are of the process.
         self.proc = process
-        self._files = {name: File(process, file.fd, file.memory) for name, file in self._files.items()}
+        self._files = {name: process.file(file.fd) for name, file in self._files.items()}
 
     def child(self, act: Callable[[], Answer], *, stay: bool) -> Answer:
         parent, files, numbers = self.proc, self._files, dict(self._numbers)
@@ -339,11 +329,3 @@ def _call(call: Callable[[], T]) -> T:
         return call()
     except WouldBlock:
         raise Interrupted from None
-
-
-def _kernel(act: Callable[[], object]) -> None:
-    # A refusal of the simulated kernel that did not come through a file.
-    try:
-        act()
-    except KernelError as error:
-        raise kernel_error(error) from None

@@ -181,7 +181,7 @@ class Call(Unit):
     def refuse(self, error: KernelError) -> None:
         if self.result is None:
             self.rule = error.rule
-            self.handler_errno = self.handler_errno or error.errno
+            self.handler_errno = error.handler_errno
         self._leave(-error.errno)
 
     def abandon(self) -> None:

@@ -99,6 +99,10 @@ class Mm(Protocol):
     def seq(self) -> int:
         """Changes with every change of the map; caches of translations are valid for one value."""
 
+    @property
+    def task_size(self) -> int:
+        """First address that is not a user address."""
+
     pinned_vm: int
     """Pages accounted as pinned (``mm->pinned_vm``), moved by the drivers."""
 

@@ -34,7 +34,6 @@ _SINCE_6_12 = frozenset(
         "net-budget-frames",
         "blk-zoned",
         "vhost-ring-reset",
-        "vhost-workers",
         "fork-owner",
     }
 )
@@ -66,7 +65,7 @@ def parse(spec: str) -> Switches:
     """The switches of a profile string.
 
     Raises:
-        ProfileError: unknown profile or switch, or a malformed string.
+        ProfileError: unknown profile or switch, a switch without effect, or a malformed string.
     """
     base = next((name for name in sorted(PROFILES, key=len, reverse=True) if _is_prefix(name, spec)), None)
     if base is None:
@@ -78,6 +77,8 @@ def parse(spec: str) -> Switches:
         word = next((name for name in sorted(SWITCHES, key=len, reverse=True) if _is_prefix(name, rest)), None)
         if word is None or sign not in "+-":
             raise ProfileError(f"no switch at {sign + rest!r} of {spec!r}: {_nearest(rest, SWITCHES)}")
+        if SWITCHES[word].unmodelled:
+            raise ProfileError(f"{sign + word} would change nothing: {SWITCHES[word].unmodelled}")
         if sign == "+":
             names |= {word} | IMPLIED.get(word, frozenset())
         else:

@@ -26,6 +26,8 @@ class Switch:
     """What is different when it is on."""
     since: str = ""
     """Kernel that brought it, as far as known."""
+    unmodelled: str = ""
+    """Why turning it changes nothing here; empty for a switch that does."""
 
 
 @attrs.frozen
@@ -78,7 +80,6 @@ _ROWS = (
     ("blk-zoned", "struct virtio_blk_config has its zoned part: 96 bytes instead of 72", "6.3"),
     ("vhost-ring-reset", "vhost-net offers VIRTIO_F_RING_RESET", "6.2"),
     ("vhost-in-order", "vhost-net offers VIRTIO_F_IN_ORDER", "7.0"),
-    ("vhost-workers", "vhost-scsi worker ioctls exist (not on vhost-net or vhost-vdpa)", "6.4"),
     ("features-array", "VHOST_GET/SET_FEATURES_ARRAY exist on vhost-net", "6.18"),
     ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),
     ("bug-features-array-zero-fill", "GET_FEATURES_ARRAY with count > 2 zeroes from word 0", "6.18"),
@@ -88,5 +89,12 @@ _ROWS = (
     ("lu-advertise", "vdpa_sim offers backend features 9 and, in VA mode, 10 (in v1's patch 12; absent from v2)", ""),
 )
 
-SWITCHES: dict[str, Switch] = {name: Switch(name, doc, since) for name, doc, since in _ROWS}
+_UNMODELLED = {
+    "F6": "handlers are atomic, so nothing can come between the old eventfd and the new one",
+    "F7": "handlers are atomic, so no interrupt finds a released eventfd",
+    "F12": "only its title is known, neither the limit nor what happens at it",
+    "F13": "leaving passthrough and unmapping are one step",
+}
+
+SWITCHES: dict[str, Switch] = {name: Switch(name, doc, since, _UNMODELLED.get(name, "")) for name, doc, since in _ROWS}
 """Every switch by name, in the order of the table."""

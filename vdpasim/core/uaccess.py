@@ -17,15 +17,13 @@ from vdpasim.uapi.layout import layout
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Mm
+    from vdpasim.uapi.abi import Abi
     from vdpasim.uapi.layout import Struct
 
-TASK_SIZE_MAX = 0x7FFF_FFFF_F000
-"""First address that is not a user address (x86-64, four-level page tables)."""
 
-
-def access_ok(addr: int, length: int) -> bool:
-    """Whether ``[addr, addr+length-1]`` is in the user half of the address space."""
-    return addr + length <= TASK_SIZE_MAX
+def access_ok(abi: Abi, addr: int, length: int) -> bool:
+    """Whether ``[addr, addr+length-1]`` is in the user part of the address space."""
+    return addr + length <= abi.task_size
 
 
 class UserBuffer(Protocol):
@@ -58,7 +56,7 @@ class MmBuffer:
 
     @property
     def in_user_range(self) -> bool:
-        return access_ok(self.addr, 0 if self.length == U64_MAX else self.length)
+        return self.addr + (0 if self.length == U64_MAX else self.length) <= self.mm.task_size
 
     def peek(self, offset: int, size: int) -> bytes:
         return self.mm.read(self.addr + offset, min(size, max(0, self.length - offset)))

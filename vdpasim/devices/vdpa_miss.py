@@ -65,9 +65,9 @@ class OnDemand:
     inner: Behaviour
     report: Callable[[int, IotlbMiss], None] = attrs.field(init=False)
 
-    def get_config(self, config: bytearray) -> None:
+    def get_config(self, sim: VdpaSim) -> None:
         """As the device's."""
-        self.inner.get_config(config)
+        self.inner.get_config(sim)
 
     def work(self, sim: VdpaSim) -> Steps:
         """A pass of the device; a miss ends it."""

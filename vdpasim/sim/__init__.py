@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vdpasim.core.kernel import InternalError
-from vdpasim.sim.errors import Deadlock, Livelock, UsageError, VdpasimError, Violation, WouldBlock
+from vdpasim.sim.errors import Deadlock, Livelock, UsageError, VdpasimError, WouldBlock
 from vdpasim.sim.file import File
 from vdpasim.sim.process import Process, Region
 from vdpasim.sim.simulator import Simulator
@@ -18,6 +18,5 @@ __all__ = [
     "Simulator",
     "UsageError",
     "VdpasimError",
-    "Violation",
     "WouldBlock",
 ]

@@ -1,20 +1,23 @@
-"""The four families of errors that users meet, and how a refusal of the simulated kernel becomes an OSError.
+"""The families of errors that users meet, and how a refusal of the simulated kernel becomes an OSError.
 
 Theory. When the simulated kernel says no, the caller gets a plain :class:`OSError` with the kernel's errno, so code
 written for the real device runs unchanged; ``rule`` and ``handler_errno`` are attributes and a note. A subclass would
 lose Python's mapping of errnos to exception types, so there is none. The other families are the caller's misuse of
-this package (:class:`UsageError`), a bug found by the simulation (:class:`Violation`) and a bug of this package
-(``InternalError``).
+this package (:class:`UsageError`) and a bug of this package (``InternalError``); a bug found by the simulation is no
+error but a finding of a check.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vdpasim.core.rules import RULES, KernelError
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from vdpasim.core.kernel import Call
 
 
@@ -38,18 +41,6 @@ class Livelock(VdpasimError):
     """The step limit was reached: work feeds itself; the message lists the last steps."""
 
 
-class Violation(AssertionError):
-    """The simulation found a bug: memory reached that must not be, or an invariant broken.
-
-    ``id`` is one of the stable names (``iotlb.divergence``, ``dma.stale-va``, ``kernel.oops`` …).
-    """
-
-    def __init__(self, ident: str, text: str) -> None:
-        super().__init__(f"{ident}: {text}")
-        self.id = ident
-        self.text = text
-
-
 def os_error(errno: int, rule: str | None = None, handler_errno: int = 0) -> OSError:
     """The OSError of a refusal, with the rule attached."""
     error = OSError(errno, E.strerror(errno))
@@ -69,5 +60,14 @@ def call_error(call: Call) -> OSError:
 
 
 def kernel_error(error: KernelError) -> OSError:
-    """The OSError of a refusal outside a system call (management, memory of a process)."""
-    return os_error(error.errno, error.rule)
+    """The OSError of a refusal that did not come through a call (management, memory of a process, the short write)."""
+    return os_error(error.errno, error.rule, error.handler_errno)
+
+
+@contextmanager
+def os_errors() -> Generator[None]:
+    """Around what no call of the kernel does: its refusals become OSErrors."""
+    try:
+        yield
+    except KernelError as error:
+        raise kernel_error(error) from None

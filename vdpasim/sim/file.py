@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from vdpasim.core.fs.file import write_atomic
+from vdpasim.core.fs.file import DriverFile, write_atomic
 from vdpasim.core.rules import KernelError
 from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
-from vdpasim.core.vhost.vhost_msg import HandlerError
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import call_error, kernel_error, os_error
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.file import OpenFile
-    from vdpasim.core.kernel import Call
+    from vdpasim.core.kernel import Call, Steps
     from vdpasim.core.mm.memory import Memory
     from vdpasim.sim.process import Process
 
@@ -32,14 +31,25 @@ Place = tuple[int, int]
 """(address, length) in the memory of the process."""
 
 
+class MemfdFile(DriverFile):
+    """A memfd as an open file: only what is behind it matters here."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+
+    def release(self, call: Call) -> Steps:
+        """The last descriptor has gone; mappings keep the memory."""
+        yield from ()
+        self.memory.put()
+        return 0
+
+
 class File:
     """A descriptor of a simulated process."""
 
-    def __init__(self, process: Process, fd: int, memory: Memory | None = None) -> None:
+    def __init__(self, process: Process, fd: int) -> None:
         self.process = process
         self.fd = fd
-        self.memory = memory
-        """The object behind a memfd, None for other files."""
 
     def __repr__(self) -> str:
         return f"<File {self.process.name}:{self.fd}>"
@@ -55,6 +65,16 @@ class File:
         if file is None:
             raise os_error(E.EBADF, "vfs.closed")
         return file
+
+    @property
+    def memory(self) -> Memory | None:
+        """The object behind a memfd, None for other files.
+
+        Raises:
+            OSError: EBADF the number is closed.
+        """
+        ops = self.open_file.ops
+        return ops.memory if isinstance(ops, MemfdFile) else None
 
     # -- the awaitable face
 
@@ -118,8 +138,6 @@ class File:
         kernel = process.sim.kernel
         try:
             ret = write_atomic(self.open_file, process.task, data)
-        except HandlerError as error:
-            raise os_error(E.EFAULT, error.rule, error.errno) from None
         except KernelError as error:
             raise kernel_error(error) from None
         if kernel.ready and not kernel.lazy_workers:

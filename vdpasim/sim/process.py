@@ -8,26 +8,25 @@ new address space and is nobody's owner any more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from vdpasim.core.fs.eventfd import EventFdCtx
 from vdpasim.core.fs.eventfd_file import EventFdFile
-from vdpasim.core.fs.file import DriverFile, FileOperations, NodeOpen, OpenFile
+from vdpasim.core.fs.file import FileOperations, NodeOpen, OpenFile
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.memory import Memory
 from vdpasim.core.net.tun import SocketFile
-from vdpasim.core.rules import KernelError
 from vdpasim.sim import hosts
-from vdpasim.sim.errors import call_error, kernel_error, os_error
-from vdpasim.sim.file import File
+from vdpasim.sim.errors import call_error, os_error, os_errors
+from vdpasim.sim.file import File, MemfdFile
 from vdpasim.uapi import errno as E
-from vdpasim.uapi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
+from vdpasim.uapi.fcntl import O_ACCMODE, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR
 from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Call, Steps
+    from vdpasim.core.kernel import Call
     from vdpasim.core.mm.mm import AddressSpace
     from vdpasim.core.mm.rlimit import Rlimits
     from vdpasim.sim.simulator import Simulator
@@ -35,19 +34,6 @@ if TYPE_CHECKING:
 PROT_RW = PROT_READ | PROT_WRITE
 HUGE_PAGES = 512
 """4 KiB pages of a huge page."""
-
-
-class MemfdFile(DriverFile):
-    """A memfd as an open file: only what is behind it matters here."""
-
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-
-    def release(self, call: Call) -> Steps:
-        """The last descriptor has gone; mappings keep the memory."""
-        yield from ()
-        self.memory.put()
-        return 0
 
 
 @attrs.frozen
@@ -116,10 +102,10 @@ class Process:
             raise call_error(call)
         return File(self, self.task.files.install(call.out, cloexec=bool(flags & O_CLOEXEC)))
 
-    def install(self, path: str, ops: FileOperations, flags: int = O_RDWR, memory: Memory | None = None) -> File:
+    def install(self, path: str, ops: FileOperations, flags: int = O_RDWR) -> File:
         """Give the process a descriptor of a file made outside (an eventfd, a memfd, a socket)."""
         opened = OpenFile(self.sim.kernel, path, flags, ops)
-        return File(self, self.task.files.install(opened, cloexec=bool(flags & O_CLOEXEC)), memory)
+        return File(self, self.task.files.install(opened, cloexec=bool(flags & O_CLOEXEC)))
 
     def eventfd(self, init: int = 0, flags: int = O_NONBLOCK) -> File:
         """eventfd(2)."""
@@ -134,7 +120,7 @@ class Process:
         """
         pages = folio_pages or (HUGE_PAGES if hugetlb else 1)
         memory = Memory(self.sim.object_name(f"{self.name}/{name}"), length, self.sim.pages, folio_pages=pages)
-        return self.install("memfd:" + name, MemfdFile(memory), memory=memory)
+        return self.install("memfd:" + name, MemfdFile(memory))
 
     def socket(self, kind: str, ifname: str = "") -> File:
         """A file as vhost-net's SET_BACKEND looks at it; see :class:`vdpasim.core.net.tun.SocketFile`."""
@@ -160,7 +146,7 @@ class Process:
         if at is not None and at in self.task.files.slots:
             self.file(at).close_nowait()  # dup2(2) closes what was there
         opened.get()
-        return File(self, self.task.files.install(opened, at=at), file.memory)
+        return File(self, self.task.files.install(opened, at=at))
 
     def set_cloexec(self, fd: int, cloexec: bool) -> None:
         """fcntl(F_SETFD)."""
@@ -174,47 +160,50 @@ class Process:
     def mmap(
         self,
         length: int,
-        memfd: File | None = None,
+        source: File | Memory | None = None,
         *,
         addr: int | None = None,
         prot: int = PROT_RW,
         shared: bool | None = None,
         offset: int = 0,
     ) -> Region:
-        """mmap(2): of a memfd (shared unless told otherwise), or anonymous (private unless told otherwise).
+        """mmap(2): of a memfd or memory (shared unless told otherwise), or anonymous (private unless told otherwise).
 
-        ``addr`` is taken as MAP_FIXED.
+        ``addr`` is taken as MAP_FIXED. Devices are mapped by :meth:`File.mmap`.
 
         Raises:
-            OSError: as mmap(2).
+            OSError: EBADF, ENODEV a file without memory, then as mmap(2).
         """
-        memory = memfd.memory if memfd else None
-        sharing = memory is not None if shared is None else shared
-        try:
+        memory = source.memory if isinstance(source, File) else source
+        if memory is None and source is not None:
+            raise os_error(E.ENODEV, "vfs.no-mmap")
+        with os_errors():
             at = self.mm.mmap(
-                addr, length, prot, shared=sharing, obj=memory, offset=offset, fixed=addr is not None
+                addr,
+                length,
+                prot,
+                shared=memory is not None if shared is None else shared,
+                obj=memory,
+                offset=offset,
+                fixed=addr is not None,
+                file_writable=not isinstance(source, File) or source.open_file.flags & O_ACCMODE != O_RDONLY,
             )
-        except KernelError as error:
-            raise kernel_error(error) from None
         return Region(self, at, length)
 
     def munmap(self, addr: int, length: int) -> None:
         """munmap(2)."""
-        self._mm_call("munmap", addr, length)
+        with os_errors():
+            self.mm.munmap(addr, length)
 
     def mprotect(self, addr: int, length: int, prot: int) -> None:
         """mprotect(2)."""
-        self._mm_call("mprotect", addr, length, prot)
+        with os_errors():
+            self.mm.mprotect(addr, length, prot)
 
     def mremap(self, addr: int, length: int, new_length: int, to: int | None = None) -> int:
         """mremap(2), with ``to`` as MREMAP_FIXED; the new address."""
-        return int(self._mm_call("mremap", addr, length, new_length, to))
-
-    def _mm_call(self, name: str, *args: Any) -> Any:
-        try:
-            return getattr(self.mm, name)(*args)
-        except KernelError as error:
-            raise kernel_error(error) from None
+        with os_errors():
+            return self.mm.mremap(addr, length, new_length, to)
 
     def read(self, addr: int, length: int) -> bytes:
         """Load from the process's memory.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TEXT = 0x400000
 TEXT_SIZE = 0x2000
-STACK_TOP = 0x7FFF_FFFF_E000
+STACK_GAP = 0x1000
 STACK_SIZE = 0x21000
 
 
@@ -104,9 +104,11 @@ class Simulator:
 
         They matter to a driver that looks for "the next mapping above".
         """
-        mm = AddressSpace(self.kernel.name("mm:" + name), self.pages)
+        task_size = self.kernel.abi.task_size
+        stack = task_size - STACK_GAP - STACK_SIZE
+        mm = AddressSpace(self.kernel.name("mm:" + name), self.pages, task_size)
         mm.mmap(TEXT, TEXT_SIZE, PROT_READ | PROT_EXEC, shared=False, fixed=True)
-        mm.mmap(STACK_TOP - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
+        mm.mmap(stack, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
         return mm
 
     def object_name(self, name: str) -> str:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vdpasim.core.rules import KernelError
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.devices import vdpa_miss
-from vdpasim.sim.errors import UsageError, kernel_error
+from vdpasim.sim.errors import UsageError, os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,10 +74,8 @@ class Vdpa:
         known = self.bus.mgmtdevs.get(mgmtdev)
         given = {key: value for key, value in self.options.items() if known and key in known.options}
         given.update({key: value for key, value in attributes.items() if value is not None})
-        try:
+        with os_errors():
             return Device(name, self.bus.dev_add(name, mgmtdev, given))
-        except KernelError as error:
-            raise kernel_error(error) from None
 
     def dev_del(self, name: str) -> None:
         """``vdpa dev del``.
@@ -86,10 +83,8 @@ class Vdpa:
         Raises:
             OSError: ENODEV, EBUSY while the device is open.
         """
-        try:
+        with os_errors():
             self.bus.dev_del(name)
-        except KernelError as error:
-            raise kernel_error(error) from None
 
     def dev_show(self) -> dict[str, dict[str, Any]]:
         """``vdpa -j dev show``: name -> what iproute2 prints."""

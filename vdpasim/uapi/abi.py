@@ -77,6 +77,11 @@ class Abi:
         return self.bits // 8
 
     @property
+    def task_size(self) -> int:
+        """First address that is not a user address: that of x86 with this word size, others differ a little."""
+        return 0x7FFF_FFFF_F000 if self.bits == 64 else 0xC000_0000
+
+    @property
     def prefix(self) -> str:
         """What the :mod:`struct` module calls the byte order, without alignment of its own."""
         return "<" if self.byteorder == "little" else ">"

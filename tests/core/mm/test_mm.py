@@ -12,8 +12,8 @@ from vdpasim.core.mm.memory import Memory, PhysicalMemory
 from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.ports import PAGE_SIZE, Extent
 from vdpasim.core.rules import KernelError
-from vdpasim.core.uaccess import TASK_SIZE_MAX
 from vdpasim.uapi import errno as E
+from vdpasim.uapi.abi import I386, X86_64
 from vdpasim.uapi.mman import PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RW = PROT_READ | PROT_WRITE
 P = PAGE_SIZE
+TASK_SIZE_MAX = X86_64.task_size
 AT = 0x40000000
 HUGE_GAP = 1 << 30
 
@@ -680,3 +681,23 @@ class TestFork:
 def test_an_address_space_is_what_drivers_call_an_mm(mm: AddressSpace) -> None:
     port: Mm = mm
     assert (port.ident, port.alive, port.pinned_vm) == ("mm", True, 0)
+
+
+class TestOnA32BitKernel:
+    @pytest.fixture
+    def mm(self, phys: PhysicalMemory) -> AddressSpace:
+        return AddressSpace("mm", phys, I386.task_size)
+
+    def test_mappings_are_placed_below_three_gibibytes(self, mm: AddressSpace) -> None:
+        places = [mm.mmap(None, 1 << 28, RW, shared=False) for _ in range(10)]
+        assert max(places) + (1 << 28) <= I386.task_size
+        with refused(E.ENOMEM):
+            mm.mmap(None, 1 << 31, RW, shared=False)
+
+    def test_nothing_is_above(self, mm: AddressSpace) -> None:
+        with refused(E.ENOMEM):
+            mm.mmap(I386.task_size, P, RW, shared=False, fixed=True)
+        assert mm.read(I386.task_size, 1) == b""
+
+    def test_a_child_has_the_same(self, mm: AddressSpace) -> None:
+        assert mm.fork("child").task_size == I386.task_size

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 DEFAULT_POLLMASK = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 """What poll() says of a file without a poll operation: always ready."""
 
-MAX_RW_COUNT = 0x7FFF_F000
-"""Longer reads and writes are cut to this."""
-
 FIOCLEX, FIONCLEX, FIONBIO = 0x5451, 0x5450, 0x5421
 
 
@@ -233,7 +230,7 @@ def sys_write(file: OpenFile, call: Call, buffer: UserBuffer) -> Steps:
 def sys_ioctl(file: OpenFile, call: Call, request: int, arg: UserBuffer | int) -> Steps:
     """ioctl(2): the VFS's own requests first, then the driver's; its "no such command" becomes ENOTTY."""
     request &= 0xFFFF_FFFF
-    buffer = MmBuffer(call.task.mm, arg & (1 << 64) - 1) if isinstance(arg, int) else arg
+    buffer = MmBuffer(call.task.mm, arg & (1 << call.kernel.abi.bits) - 1) if isinstance(arg, int) else arg
     if request == FIONBIO:
         on = any(copy_from_user(buffer, 4))
         file.flags = file.flags | O_NONBLOCK if on else file.flags & ~O_NONBLOCK

@@ -26,7 +26,7 @@ from vdpasim.core.mm.memory import Memory
 from vdpasim.core.mm.vma import Vma
 from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Extent
 from vdpasim.core.rules import fail
-from vdpasim.core.uaccess import TASK_SIZE_MAX
+from vdpasim.uapi.abi import X86_64
 from vdpasim.uapi.mman import PROT_WRITE
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vdpasim.core.ports import Run, VmaView
 
 MMAP_BASE = 0x7F00_0000_0000
+MMAP_BASE_32 = 0x4000_0000
 """Where mappings without an address begin; they go upwards, apart from each other."""
 MMAP_GAP = 0x10000
 MMAP_MIN_ADDR = 0x10000
@@ -49,9 +50,10 @@ FILE_SIZE_MAX = (1 << 63) - 1
 class AddressSpace:
     """One simulated address space, the :class:`~vdpasim.core.ports.Mm` of a process."""
 
-    def __init__(self, ident: str, phys: PhysicalMemory) -> None:
+    def __init__(self, ident: str, phys: PhysicalMemory, task_size: int = X86_64.task_size) -> None:
         self.ident = ident
         self.phys = phys
+        self.task_size = task_size
         self.pinned_vm = 0
         self.seq = 0
         self.users = 1
@@ -59,8 +61,8 @@ class AddressSpace:
         """Called when the last user has gone."""
         self._vmas: list[Vma] = []
         self._lasts: list[int] = []
-        self._private = Memory(ident + "/anon", TASK_SIZE_MAX, phys)
-        self._next = MMAP_BASE
+        self._private = Memory(ident + "/anon", task_size, phys)
+        self._next = MMAP_BASE if task_size > MMAP_BASE else MMAP_BASE_32
         self._shmem = 0
 
     @property
@@ -84,7 +86,7 @@ class AddressSpace:
             raise RuntimeError(f"{self.ident} has no user left")
         self.users -= 1
         if self.users == 0:
-            self._replace(0, TASK_SIZE_MAX - 1, [])
+            self._replace(0, self.task_size - 1, [])
             for callback in self.on_gone:
                 callback()
 
@@ -120,7 +122,7 @@ class AddressSpace:
             raise fail("mm.mmap.read-only-file")
         size = _page_align(length)
         at = addr if fixed and addr is not None else self._place(addr, size)
-        if at < 0 or at + size > TASK_SIZE_MAX:
+        if at < 0 or at + size > self.task_size:
             raise fail("mm.mmap.no-room")
         if shared and obj is None:
             obj = Memory(f"{self.ident}/shmem{self._shmem}", size, self.phys)
@@ -138,7 +140,7 @@ class AddressSpace:
         """
         size = _page_align(length)
         last = addr + size - 1
-        if addr < 0 or addr & ~PAGE_MASK or size <= 0 or last >= TASK_SIZE_MAX:
+        if addr < 0 or addr & ~PAGE_MASK or size <= 0 or last >= self.task_size:
             raise fail("mm.range.invalid")
         vma = self._find(addr)
         if vma is not None and vma.start < addr and last < vma.last:
@@ -187,7 +189,7 @@ class AddressSpace:
         if self._find(addr) is None:
             raise fail("mm.mremap.fault")
         if to is not None:
-            beyond = to < 0 or to & ~PAGE_MASK or to + new_size > TASK_SIZE_MAX
+            beyond = to < 0 or to & ~PAGE_MASK or to + new_size > self.task_size
             if beyond or (to < addr + size and addr < to + new_size):
                 raise fail("mm.mremap.invalid")
             self._replace(to, to + new_size - 1, [])
@@ -212,7 +214,7 @@ class AddressSpace:
 
     def _grow(self, vma: Vma, start: int, last: int) -> bool:
         # in place, where [start, last] is free: then it follows the mapping, which reaches at least to start
-        if last >= TASK_SIZE_MAX or self._overlapping(start, last):
+        if last >= self.task_size or self._overlapping(start, last):
             return False
         more = attrs.evolve(vma, start=start, last=last, offset=vma.offset + start - vma.start)
         self._replace(start, last, [more])
@@ -231,18 +233,18 @@ class AddressSpace:
         # at the hint if that is free, else upwards from where the last mapping went, else in the highest gap
         if hint is not None:
             at = _page_align(hint)
-            if 0 <= at <= TASK_SIZE_MAX - size and not self._overlapping(at, at + size - 1):
+            if 0 <= at <= self.task_size - size and not self._overlapping(at, at + size - 1):
                 return at
         at = self._next
         while taken := self._overlapping(at, at + size - 1):
             at = taken[-1].last + 1 + MMAP_GAP
-        if at + size > TASK_SIZE_MAX:
+        if at + size > self.task_size:
             return self._highest_gap(size)
         self._next = at + size + MMAP_GAP
         return at
 
     def _highest_gap(self, size: int) -> int:
-        above = TASK_SIZE_MAX
+        above = self.task_size
         for vma in reversed(self._vmas):
             if above - size > max(vma.last, MMAP_MIN_ADDR - 1):
                 break
@@ -335,7 +337,7 @@ class AddressSpace:
 
     def read(self, addr: int, length: int) -> bytes:
         parts: list[bytes] = []
-        for at, size in _pages(addr, length):
+        for at, size in _pages(addr, length, self.task_size):
             vma = self._find(at)
             found = self.page(vma, at, write=False) if vma is not None and vma.readable else None
             if found is None:
@@ -346,7 +348,7 @@ class AddressSpace:
 
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> int:
         done = 0
-        for at, size in _pages(addr, len(data)):
+        for at, size in _pages(addr, len(data), self.task_size):
             vma = self._find(at)
             found = self.page(vma, at, write=True) if vma is not None and vma.writable else None
             if found is None:
@@ -396,7 +398,7 @@ class AddressSpace:
 
         A name that was given to another child gets a number.
         """
-        child = AddressSpace(self.phys.unique(ident), self.phys)
+        child = AddressSpace(self.phys.unique(ident), self.phys, self.task_size)
         child._next = self._next
         child._vmas = [vma.part(vma.start, vma.last) for vma in self._vmas]
         child._lasts = list(self._lasts)
@@ -412,9 +414,9 @@ def _page_align(length: int) -> int:
     return (length + PAGE_SIZE - 1) & PAGE_MASK
 
 
-def _pages(addr: int, length: int) -> Iterator[tuple[int, int]]:
-    # (address, bytes) page by page, inside the user half
-    last = min(addr + length, TASK_SIZE_MAX)
+def _pages(addr: int, length: int, task_size: int) -> Iterator[tuple[int, int]]:
+    # (address, bytes) page by page, inside the user part
+    last = min(addr + length, task_size)
     while addr < last:
         size = min(PAGE_SIZE - (addr & ~PAGE_MASK), last - addr)
         yield addr, size

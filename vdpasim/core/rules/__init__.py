@@ -54,11 +54,13 @@ class Rule:
 class KernelError(Exception):
     """A refusal inside the kernel; turned into a negative return value at the end of the call, never seen by users."""
 
-    __slots__ = ("errno", "rule")
+    __slots__ = ("errno", "handler_errno", "rule")
 
-    def __init__(self, errno: int, rule: str) -> None:
+    def __init__(self, errno: int, rule: str, handler_errno: int = 0) -> None:
         self.errno = errno
         self.rule = rule
+        self.handler_errno = handler_errno or errno
+        """What the handler said, where the caller is told something else."""
         super().__init__(errno, rule)
 
 

@@ -40,7 +40,6 @@ register(
              "the loop goes on, other queues may have been changed"),
         Rule("vhost.mem.padding", _MEM, E.EOPNOTSUPP, "the padding word of struct vhost_memory is not zero"),
         Rule("vhost.mem.regions", _MEM, E.E2BIG, "more than 64 regions"),
-        Rule("vhost.mem.limit", _MEM, E.EINVAL, "the module's entry limit is not positive", switches=("F1",)),
         Rule("vhost.mem.region", _MEM, E.EFAULT, "a region wraps, or is empty and not at address 0"),
         Rule("vhost.mem.access", _MEM, E.EFAULT, "a queue has a backend and a region is outside the user half"),
         Rule("vhost.msg.type-short", _WRITE, E.EINVAL, "fewer than 4 bytes of type word could be read",

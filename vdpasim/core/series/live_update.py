@@ -83,14 +83,16 @@ def iotlb_remap(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
             v.kernel.violation("kernel.oops", "REMAP called the null set_map of a device with dma_map only")
             raise fail("vdpa.remap.null-call")
         hit("vdpa.remap.old-address-pushed")
-        v.spaces.push(asid, table)
+        v.spaces.push(asid)
     if v.kernel.sink:
         v.kernel.emit(Kind.REMAP, v.name, asid, entry.serial, entry.start, entry.last, entry.addr, msg.uaddr)
     table.set_addr(entry, msg.uaddr)
 
 
 def _apply(v: VhostVdpa) -> None:
-    v.ioctls[uapi.VHOST_NEW_OWNER.request(v.kernel.abi)] = new_owner
+    request = uapi.VHOST_NEW_OWNER.request(v.kernel.abi)
+    v.ioctls[request] = new_owner
+    v.quiescing.add(request)
     v.messages[VHOST_IOTLB_REMAP] = iotlb_remap
 
 

@@ -21,7 +21,7 @@ from vdpasim.core.vhost.vdpa import VhostVdpaNode
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.file import CharDev
-    from vdpasim.core.kernel import Kernel
+    from vdpasim.core.kernel import Kernel, Steps
     from vdpasim.core.ports import Mm, Pages
     from vdpasim.core.vhost.iotlb import Iotlb
 
@@ -53,8 +53,8 @@ class VdpaDevice(abc.ABC):
     # queues
 
     @abc.abstractmethod
-    def set_vq_address(self, idx: int, desc: int, driver: int, device: int) -> bool:
-        """Ring addresses (IOVAs); False refuses."""
+    def set_vq_address(self, idx: int, desc: int, driver: int, device: int) -> None:
+        """Ring addresses (IOVAs)."""
 
     @abc.abstractmethod
     def set_vq_num(self, idx: int, num: int) -> None:
@@ -149,6 +149,10 @@ class VdpaDevice(abc.ABC):
     @abc.abstractmethod
     def set_config(self, offset: int, data: bytes) -> None:
         """Write config space; the range is valid."""
+
+    def quiesce(self) -> Steps:
+        """Wait until the device is between two passes, as the operations that take its lock do."""
+        yield from ()
 
     def get_iova_range(self) -> tuple[int, int]:
         """First and last usable I/O address, inclusive."""

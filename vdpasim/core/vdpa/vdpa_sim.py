@@ -16,16 +16,18 @@ Not modelled: the shared work queue of 6.1 (each device has its worker there too
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from vdpasim.core.events import Kind
-from vdpasim.core.kernel import Kernel, Steps, Work, Worker
+from vdpasim.core.kernel import Kernel, Mutex, Steps, Work, Worker
 from vdpasim.core.rules import fail, hit
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
+from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
 from vdpasim.core.vhost.vringh import DeviceMap, Vringh
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
@@ -65,7 +67,7 @@ class Behaviour(Protocol):
     def work(self, sim: VdpaSim) -> Steps:
         """One pass of the worker over all queues."""
 
-    def get_config(self, config: bytearray) -> None:
+    def get_config(self, sim: VdpaSim) -> None:
         """What every GET_CONFIG does to the config space before it is copied out."""
 
 
@@ -108,36 +110,54 @@ class VdpaSim(VdpaDevice):
     map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
     vqs: list[VdpasimVirtqueue] = attrs.Factory(list["VdpasimVirtqueue"])
     maps: list[DeviceMap] = attrs.Factory(list["DeviceMap"])
-    passthrough: list[bool] = attrs.Factory(list["bool"])
     mm_bound: Mm | None = None
-    on_demand: bool = False
     running: bool = False
     pending_kick: bool = False
     status: int = 0
     features: int = 0
-    generation: int = 0
+    resets: int = 0
     kicks: int = 0
     passes: int = 0
     interrupts: int = 0
     config_cb: Callable[[], None] | None = None
     config: bytearray = attrs.field(kw_only=True)
     work: Work = attrs.field(init=False)
+    mutex: Mutex = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.mutex = Mutex(self.kernel, self.name + ".mutex")
         self.work = Work(self.work_fn)
         enforce = self.kernel.on("F1")
         self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.nas)]
-        self.passthrough = [False] * self.nas
-        self.vqs = [VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages)) for _ in range(self.nvqs)]
-        for vq in self.vqs:
-            self._vq_reset(vq)
+        self.vqs = [self._new_vq(index) for index in range(self.nvqs)]
         for asid in range(self.nas):
             self._default_map(asid)
+
+    def _new_vq(self, index: int) -> VdpasimVirtqueue:
+        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=partial(self._report, index)))
+        self._vq_reset(vq)
+        return vq
+
+    @property
+    def structs(self) -> RingStructs:
+        """The byte order of rings, config space and requests."""
+        return ring_structs(self.kernel.abi, self.features)
 
     # -- the worker
 
     def work_fn(self) -> Steps:
         """Serve all queues, in the bound address space if there is one (``vdpasim_work_fn``)."""
+        yield from self.mutex.lock()
+        try:
+            yield from self._pass()
+        finally:
+            self.mutex.unlock()
+
+    def quiesce(self) -> Steps:
+        yield from self.mutex.lock()
+        self.mutex.unlock()
+
+    def _pass(self) -> Steps:
         if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
             hit("sim.worker.dead-mm")
             return
@@ -159,14 +179,13 @@ class VdpaSim(VdpaDevice):
 
     def statistics(self) -> SimStatistics:
         """Counts so far."""
-        return SimStatistics(self.kicks, self.passes, self.interrupts, self.generation)
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
 
     # -- queues
 
-    def set_vq_address(self, idx: int, desc: int, driver: int, device: int) -> bool:
+    def set_vq_address(self, idx: int, desc: int, driver: int, device: int) -> None:
         vq = self.vqs[idx]
         vq.desc, vq.driver, vq.device = desc, driver, device
-        return True
 
     def set_vq_num(self, idx: int, num: int) -> None:
         self.vqs[idx].num = num
@@ -184,7 +203,7 @@ class VdpaSim(VdpaDevice):
         # both indices continue from the avail index; the used index in memory is not read
         last_avail_idx = vq.vring.last_avail_idx
         mm = self.mm_bound if self.use_va else None
-        if not vq.vring.init(vq.num, vq.desc, vq.driver, vq.device, mm):
+        if not vq.vring.init(vq.num, vq.desc, vq.driver, vq.device, mm, self.structs):
             hit("sim.enable.no-size")
         vq.vring.last_avail_idx = vq.vring.last_used_idx = last_avail_idx
 
@@ -254,7 +273,7 @@ class VdpaSim(VdpaDevice):
         self.running = False
         self.status = 0
         self.features = 0
-        self.generation += 1
+        self.resets += 1
 
     def _vq_reset(self, vq: VdpasimVirtqueue) -> None:
         vq.ready = False
@@ -262,7 +281,6 @@ class VdpaSim(VdpaDevice):
         vq.cb = None
         vq.vring.map = self.maps[0]
         vq.vring.init(QUEUE_MAX, 0, 0, 0, None)
-        vq.vring.on_dma = None
 
     def suspend(self) -> None:
         self.running = False
@@ -281,7 +299,7 @@ class VdpaSim(VdpaDevice):
         return self.attr.config_size
 
     def get_config(self, offset: int, length: int) -> bytes:
-        self.behaviour.get_config(self.config)
+        self.behaviour.get_config(self)
         return bytes(self.config[offset : offset + length])
 
     def set_config(self, offset: int, data: bytes) -> None:
@@ -295,24 +313,25 @@ class VdpaSim(VdpaDevice):
                 vq.vring.map = self.maps[asid]
 
     def _default_map(self, asid: int) -> None:
-        self.maps[asid].table.reset()
-        self.passthrough[asid] = self.kernel.on("passthrough") and not self.on_demand
-        if self.passthrough[asid]:
+        one = self.maps[asid]
+        one.table.reset()
+        one.passthrough = self.kernel.on("passthrough") and not one.on_demand
+        if one.passthrough:
             hit("sim.map.passthrough-restored")
-            self.maps[asid].table.add_range(0, U64_MAX, 0, VHOST_ACCESS_RW)
+            one.table.add_range(0, U64_MAX, 0, VHOST_ACCESS_RW)
 
     def demand_maps(self) -> None:
         """Make the maps on-demand ones: empty from the start, and a missing entry is a miss (no kernel does this)."""
-        self.on_demand = True
         for asid, one in enumerate(self.maps):
             one.on_demand = True
             self._default_map(asid)
 
     def _leave_passthrough(self, asid: int) -> None:
-        if self.passthrough[asid]:
+        one = self.maps[asid]
+        if one.passthrough:
             hit("sim.map.passthrough-left")
-            self.passthrough[asid] = False
-            self.maps[asid].table.reset()
+            one.passthrough = False
+            one.table.reset()
 
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
@@ -335,7 +354,7 @@ class VdpaSim(VdpaDevice):
         self.maps[asid].table.del_range(iova, iova + size - 1 & U64_MAX)
 
     def reset_map(self, asid: int) -> None:
-        if not self.passthrough[asid]:
+        if not self.maps[asid].passthrough:
             self._default_map(asid)
 
     def bind_mm(self, mm: Mm) -> None:
@@ -349,23 +368,13 @@ class VdpaSim(VdpaDevice):
     def unbind_mm(self) -> None:
         self.mm_bound = None
 
-    # -- observation
-
-    def observe_dma(self, vq: VdpasimVirtqueue) -> None:
-        """Report the queue's accesses while somebody listens; called at the start of a pass."""
-        vq.vring.on_dma = self._dma_reporter(vq) if self.kernel.sink else None
-
-    def _dma_reporter(self, vq: VdpasimVirtqueue) -> Callable[..., None]:
-        index = self.vqs.index(vq)
-        asid = next(i for i, one in enumerate(self.maps) if one is vq.vring.map)
-
-        def report(iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]) -> None:
-            space = "va" if vq.vring.mm is not None else "pa"
-            target = "passthrough-" + space if self.passthrough[asid] else space
-            serial = entry.opaque if isinstance(entry.opaque, int) else 0
-            self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, serial, target, place)
-
-        return report
+    def _report(
+        self, index: int, iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]
+    ) -> None:
+        vring = self.vqs[index].vring
+        space = "va" if vring.mm is not None else "pa"
+        target = "passthrough-" + space if vring.map.passthrough else space
+        self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
 
 
 def create(

@@ -23,6 +23,7 @@ from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
+from vdpasim.core.vhost.virtio_byteorder import LITTLE
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ACCESS_PLATFORM,
@@ -42,7 +43,7 @@ MAX_SECTORS = 0x20000
 BUDGET = 5
 CHUNK = 4096
 """The ramdisk is stored in pieces of this size; absent ones are zero."""
-HEADER = Struct("<IIQ")
+HEADER, HEADER_BIG = Struct("<IIQ"), Struct(">IIQ")
 RANGE = Struct("<QII")
 ID = b"vdpa_blk_sim".ljust(blk.VIRTIO_BLK_ID_BYTES, b"\0")
 
@@ -129,18 +130,17 @@ class VdpasimBlk:
 
     disk: Ramdisk = attrs.Factory(Ramdisk)
 
-    def get_config(self, config: bytearray) -> None:
+    def get_config(self, sim: VdpaSim) -> None:
         """Rebuilt from the constants, every time."""
-        config[:] = bytes(len(config))
+        sim.config[:] = bytes(len(sim.config))
         for offset, size, value in CONFIG:
-            config[offset : offset + size] = value.to_bytes(size, "little")
+            sim.config[offset : offset + size] = value.to_bytes(size, sim.structs.byteorder)
 
     def work(self, sim: VdpaSim) -> Steps:
         """``vdpasim_blk_work``."""
         vq = sim.vqs[0]
         if not vq.ready:
             return
-        sim.observe_dma(vq)
         for _ in range(BUDGET):
             if sim.kernel.points:
                 yield Point(sim.name + ".request")
@@ -185,7 +185,7 @@ class VdpasimBlk:
         if len(header) < HEADER.size:
             hit("sim.blk.malformed")
             return False, 0
-        kind, _, sector = HEADER.unpack(header)
+        kind, _, sector = (HEADER if sim.structs is LITTLE else HEADER_BIG).unpack(header)
         request = _Request(sim, vq, riov, wiov, to_pull - HEADER.size, to_push, sector)
         if kind not in (blk.VIRTIO_BLK_T_IN, blk.VIRTIO_BLK_T_OUT) and sector:
             hit("sim.blk.sector")

@@ -14,7 +14,8 @@ into the next RX chain. Its habits, none of which is the virtio contract:
 The config space is one buffer: SET_CONFIG writes it and so changes the filter at once; GET_CONFIG writes LINK_UP into
 it.
 
-Not modelled: reading stale kernel memory after a failed TX gather (F11 off): the fixed behaviour is kept.
+Without F11 a kernel takes a failed TX gather for a length and loops back what its buffer held before. That is
+reported (``kernel.stale-data``) and not performed.
 """
 
 from __future__ import annotations
@@ -71,18 +72,12 @@ def attr(kernel: Kernel) -> SimAttr:
 class VdpasimNet:
     """The behaviour of ``vdpasim_net``."""
 
-    frames: int = 0
-    overruns: int = 0
-    drops: int = 0
-
-    def get_config(self, config: bytearray) -> None:
+    def get_config(self, sim: VdpaSim) -> None:
         """LINK_UP, every time."""
-        config[STATUS_AT : STATUS_AT + 2] = net.VIRTIO_NET_S_LINK_UP.to_bytes(2, "little")
+        sim.config[STATUS_AT : STATUS_AT + 2] = net.VIRTIO_NET_S_LINK_UP.to_bytes(2, sim.structs.byteorder)
 
     def work(self, sim: VdpaSim) -> Steps:
         """``vdpasim_net_work``."""
-        for vq in sim.vqs:
-            sim.observe_dma(vq)
         rx, tx, cvq = sim.vqs[RX], sim.vqs[TX], sim.vqs[CVQ]
         yield from self._control(sim, cvq)
         if not (rx.ready and tx.ready):
@@ -116,11 +111,13 @@ class VdpasimNet:
             frame = b""
         if not frame:
             hit("sim.net.tx-failed")
+            if not sim.kernel.on("F11"):
+                hit("sim.net.tx-stale")
+                sim.kernel.violation("kernel.stale-data", f"{sim.name} would loop back what its buffer held before")
             self._complete(sim, tx, head, 0)
             return False
         if not self._accepts(sim, frame):
             hit("sim.net.filter")
-            self.drops += 1
             self._complete(sim, tx, head, 0)
             return False
         try:
@@ -138,7 +135,6 @@ class VdpasimNet:
             target = None
         if target is None:
             hit("sim.net.overrun")
-            self.overruns += 1
             self._complete(sim, tx, head, 0)
             return None
         rx_head, _, wiov = target
@@ -149,7 +145,6 @@ class VdpasimNet:
         if not written:
             hit("sim.net.rx-failed")
             return None
-        self.frames += 1
         self._complete(sim, tx, head, 0)
         self._complete(sim, rx, rx_head, written)
         return True
@@ -266,7 +261,7 @@ def make(bus: VdpaBus, name: str, attributes: Attributes) -> VdpaDevice:
     mtu = number(attributes, "mtu", DEFAULT_MTU)
     if not 0 <= mtu <= 0xFFFF:
         raise bad_value()
-    config[MTU_AT : MTU_AT + 2] = mtu.to_bytes(2, "little")
+    config[MTU_AT : MTU_AT + 2] = mtu.to_bytes(2, bus.kernel.abi.byteorder)  # no feature is negotiated yet
     return create(bus, name, attributes, attr(bus.kernel), VdpasimNet(), bytes(config))
 
 

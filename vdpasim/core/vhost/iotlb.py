@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -125,7 +125,7 @@ class Iotlb:
 
     # -- add
 
-    def add_range(self, start: int, last: int, addr: int, perm: int, opaque: object = None) -> list[IotlbMap]:
+    def add_range(self, start: int, last: int, addr: int, perm: int, opaque: Any = None) -> list[IotlbMap]:
         """Insert [start, last], overlaps or not (``vhost_iotlb_add_range_ctx``).
 
         Returns the new entries: two for [0, 2^64-1], else one.
@@ -141,7 +141,7 @@ class Iotlb:
             self._make_room()
         return [self._insert(start, last, addr, perm, opaque)]
 
-    def add_exclusive(self, start: int, last: int, addr: int, perm: int, opaque: object = None) -> IotlbMap | None:
+    def add_exclusive(self, start: int, last: int, addr: int, perm: int, opaque: Any = None) -> IotlbMap | None:
         """Insert unless something overlaps: ``itree_first`` and :meth:`add_range` with one search.
 
         Returns the new entry (for [0, 2^64-1] its lower half), None with nothing changed if there is an overlap.
@@ -163,7 +163,7 @@ class Iotlb:
             return None
         return self.add_range(start, last, addr, perm, opaque)[0]
 
-    def _add_all(self, addr: int, perm: int, opaque: object) -> list[IotlbMap]:
+    def _add_all(self, addr: int, perm: int, opaque: Any) -> list[IotlbMap]:
         if self._fifo is None and self.nmaps + 2 > self._cap:
             self._make_room()
         hit("iotlb.add.split-all")
@@ -183,7 +183,7 @@ class Iotlb:
         self._retired += 1
         self.generation += 1
 
-    def _insert(self, start: int, last: int, addr: int, perm: int, opaque: object) -> IotlbMap:
+    def _insert(self, start: int, last: int, addr: int, perm: int, opaque: Any) -> IotlbMap:
         index = self._index
         if isinstance(index, ExclusiveIndex):
             entry = index.insert_exclusive(start, last, addr, perm, opaque, self._serials)

@@ -29,7 +29,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 from sortedcontainers import SortedKeyList
@@ -57,7 +57,7 @@ class IotlbMap:
     """What ``start`` translates to: a user or a physical address."""
     perm: int
     """1 read (VHOST_ACCESS_RO), 2 write (VHOST_ACCESS_WO), 3 both."""
-    opaque: object
+    opaque: Any
     """What the owner of the table keeps with the entry."""
     serial: int
     """Unique in its table, in the order of insertion."""
@@ -148,7 +148,7 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
         return [*self._lists[pos][i:], *middle, *self._lists[pos_last][:j]]
 
     def insert_exclusive(
-        self, start: int, last: int, addr: int, perm: int, opaque: object, serials: Iterator[int]
+        self, start: int, last: int, addr: int, perm: int, opaque: Any, serials: Iterator[int]
     ) -> IotlbMap | None:
         """Insert a new map unless something overlaps; the search for the overlap is the search for the place."""
         maxes = self._maxes

@@ -126,14 +126,23 @@ class VhostNetNode:
         )
         net.vqs = new_vqs(net, NVQS)
         handlers = {RX: handle_rx, TX: handle_tx}
-        net.works = [Work(partial(handlers[vq.index], net, vq)) for vq in net.vqs]
+        net.works = [Work(partial(_with_mutex, handlers[vq.index], net, vq)) for vq in net.vqs]
         return net
+
+
+def _with_mutex(handler: Callable[[VhostNet, VhostVirtqueue], Steps], net: VhostNet, vq: VhostVirtqueue) -> Steps:
+    yield from vq.mutex.lock()
+    try:
+        yield from handler(net, vq)
+    finally:
+        vq.mutex.unlock()
 
 
 @attrs.define(eq=False)
 class VhostNet(VhostDev):
     """One open of /dev/vhost-net (``struct vhost_net``)."""
 
+    walks_rings = True
     poll_queue: WaitQueue | None = attrs.field(kw_only=True)
     ioctls: dict[int, Ioctl] = attrs.field(kw_only=True)
     worker: Worker = attrs.field(kw_only=True)
@@ -162,6 +171,7 @@ class VhostNet(VhostDev):
         """``vhost_net_ioctl``: requests without owner first, then the backend, then the generic ones."""
         yield from self.mutex.lock()
         try:
+            yield from self.quiesce()
             handler = self.ioctls.get(request)
             if handler is not None:
                 handler(self, call, arg)
@@ -175,6 +185,7 @@ class VhostNet(VhostDev):
         """``vhost_net_release``."""
         yield from self.mutex.lock()
         try:
+            yield from self.quiesce()
             self.worker.stop()
             self._detach()
             self.cleanup()
@@ -219,7 +230,7 @@ class VhostNet(VhostDev):
 
     def _log_access_ok(self) -> bool:
         active = [vq for vq in self.vqs if vq.private_data is not None]
-        return not active or (self.umem is not None and memory_access_ok(self.umem))
+        return not active or (self.umem is not None and memory_access_ok(self.kernel.abi, self.umem))
 
     def _init_device_iotlb(self) -> None:
         hit("net.features.iotlb-new")
@@ -280,11 +291,12 @@ class VhostNet(VhostDev):
             vq.private_data.waiting.pop(vq, None)
 
     def _vq_access_ok(self, vq: VhostVirtqueue) -> bool:
-        if self.umem is None or not memory_access_ok(self.umem):
+        if self.umem is None or not memory_access_ok(self.kernel.abi, self.umem):
             return False
         if self.iotlb is not None:
             return True
-        return all(access_ok(start, size) for start, size in ring_areas(vq, vq.desc, vq.avail, vq.used))
+        areas = ring_areas(vq, vq.desc, vq.avail, vq.used)
+        return all(access_ok(self.kernel.abi, start, size) for start, size in areas)
 
     @staticmethod
     def _get_socket(call: Call, fd: int) -> SocketFile:
@@ -335,7 +347,7 @@ def get_features_array(net: VhostNet, call: Call, arg: UserBuffer) -> None:
 
 def _clear_user(arg: UserBuffer, offset: int, size: int) -> None:
     # a size that leaves the user half clears nothing; otherwise in pieces, and the first fault ends it
-    if isinstance(arg, MmBuffer) and not access_ok(arg.addr + offset, size):
+    if isinstance(arg, MmBuffer) and arg.addr + offset + size > arg.mm.task_size:
         raise fail("uaccess.to-user")
     while size > 0:
         piece = min(size, 1 << 16)

@@ -171,7 +171,7 @@ def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tup
         discard_vq_desc(vq, len(chains))
         return len(data)
     if mergeable:
-        data = data[:NUM_BUFFERS_AT] + len(chains).to_bytes(2, "little") + data[NUM_BUFFERS_AT + 2 :]
+        data = data[:NUM_BUFFERS_AT] + len(chains).to_bytes(2, vq.structs.byteorder) + data[NUM_BUFFERS_AT + 2 :]
     filled: list[tuple[int, int]] = []
     done = 0
     try:

@@ -73,10 +73,6 @@ class VhostVdpaNode:
     pages: Pages
     path: str
     opened: VhostVdpa | None = None
-    released: WaitQueue = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.released = WaitQueue(self.path + ".released")
 
     def open(self, call: Call, flags: int) -> Steps:
         """Take the device, reset it without cleaning its map, start with fresh queues (``vhost_vdpa_open``).
@@ -88,11 +84,11 @@ class VhostVdpaNode:
             yield Point("vhost_vdpa.open")
         if self.opened is not None:
             raise fail("vdpa.open.busy")
+        file = self.opened = self.new_file()
+        yield from self.device.quiesce()
         self.device.reset(clean_map=False)
-        file = self.new_file()
         file.vqs = new_vqs(file, self.device.nvqs)
         file.vq_num_max = self.device.get_vq_num_max()
-        self.opened = file
         return file
 
     def new_file(self) -> VhostVdpa:
@@ -109,6 +105,8 @@ class VhostVdpa(VhostDev):
     spaces: AddressSpaces = attrs.field(kw_only=True)
     ioctls: dict[int, Ioctl] = attrs.field(kw_only=True)
     messages: dict[int, Message] = attrs.field(kw_only=True)
+    quiescing: set[int] = attrs.field(kw_only=True)
+    """Requests that wait for the device's pass to end."""
     suspended: bool = False
     config_ctx: EventFd | None = None
     vq_num_max: int = 0
@@ -134,6 +132,7 @@ class VhostVdpa(VhostDev):
                 if key not in NEEDS or kernel.on(NEEDS[key])
             },
             messages=dict(MESSAGES),
+            quiescing={getattr(uapi, key).request(kernel.abi) for key in QUIESCING},
         )
         for patch in series.active(kernel.switches):
             patch.apply(file)
@@ -161,6 +160,8 @@ class VhostVdpa(VhostDev):
             return 0
         yield from self.mutex.lock()
         try:
+            if request in self.quiescing:
+                yield from self.device.quiesce()
             handler = self.ioctls.get(request)
             if handler is not None:
                 handler(self, call, arg)
@@ -191,6 +192,7 @@ class VhostVdpa(VhostDev):
         yield from self.mutex.lock()
         try:
             self.spaces.in_batch = False
+            yield from self.device.quiesce()
             self.reset_device()
             for vq in self.vqs:
                 self.stop_poll(vq)
@@ -201,7 +203,6 @@ class VhostVdpa(VhostDev):
             self.node.opened = None
         finally:
             self.mutex.unlock()
-        self.node.released.wake_up()
         return 0
 
     # -- what the generic layer asks
@@ -286,7 +287,7 @@ def process_iotlb_update(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -
 
 def process_iotlb_invalidate(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """INVALIDATE: never fails; what it touches goes whole."""
-    v.spaces.unmap(v.mm, v.spaces.tables[asid], asid, msg.iova, msg.size)
+    v.spaces.unmap(v.mm, asid, msg.iova, msg.size)
 
 
 def batch_begin(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
@@ -299,7 +300,7 @@ def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_END: push the map; what the device says of it is ignored."""
     if v.spaces.in_batch and v.device.supports("set_map"):
         try:
-            v.spaces.push(asid, v.spaces.tables[asid])
+            v.spaces.push(asid)
         except KernelError:
             hit("vdpa.batch.push-ignored")
     v.spaces.in_batch = False
@@ -496,6 +497,20 @@ IOCTLS: dict[str, Ioctl] = {
     "VHOST_SET_LOG_FD": log_unsupported,
 }
 """Requests that anybody with the file may make, by name; series add to the copy of an open file."""
+
+QUIESCING = (
+    "VHOST_SET_OWNER",
+    "VHOST_SET_FEATURES",
+    "VHOST_SET_VRING_ADDR",
+    "VHOST_SET_VRING_BASE",
+    "VHOST_VDPA_GET_STATUS",
+    "VHOST_VDPA_SET_STATUS",
+    "VHOST_VDPA_SET_VRING_ENABLE",
+    "VHOST_VDPA_SET_GROUP_ASID",
+    "VHOST_VDPA_SUSPEND",
+    "VHOST_VDPA_RESUME",
+)
+"""Requests whose device operation takes vdpa_sim's lock, or flushes its worker."""
 
 NEEDS = {"VHOST_VDPA_RESUME": "resume"}
 """Requests that not every kernel has, and the switch that brings each."""

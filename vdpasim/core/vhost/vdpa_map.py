@@ -37,14 +37,6 @@ PIN_CHUNK = PAGE_SIZE // 8
 """Pages pinned at a time: as many as fit a page of pointers."""
 
 
-@attrs.frozen
-class MapFile:
-    """What a VA-mode entry holds beside the address (``struct vdpa_map_file``)."""
-
-    file: MemoryObject
-    offset: int
-
-
 @attrs.define(eq=False)
 class AddressSpaces:
     """The tables of one open vhost-vdpa device, and the way to the device's copy."""
@@ -59,17 +51,14 @@ class AddressSpaces:
     pinned_pages: int = 0
     """Pages this device pins (``vdpa->pinned_vm`` of the live-update series)."""
 
-    def find_alloc(self, asid: int) -> Iotlb:
-        """The table of an address space, made if absent (``vhost_vdpa_find_alloc_as``)."""
-        table = self.tables.get(asid)
-        if table is None:
-            if asid >= self.device.nas:
-                raise fail("vdpa.msg.asid")
-            enforce = self.kernel.on("F1")
-            limit = IOTLB_LIMIT if enforce else 0
-            table = Iotlb(limit, enforce_limit=enforce, serials=self.kernel.serials)
-            self.tables[asid] = table
-        return table
+    def find_alloc(self, asid: int) -> None:
+        """See that an address space has a table (``vhost_vdpa_find_alloc_as``)."""
+        if asid in self.tables:
+            return
+        if asid >= self.device.nas:
+            raise fail("vdpa.msg.asid")
+        enforce = self.kernel.on("F1")
+        self.tables[asid] = Iotlb(IOTLB_LIMIT if enforce else 0, enforce_limit=enforce, serials=self.kernel.serials)
 
     # -- map
 
@@ -79,18 +68,17 @@ class AddressSpaces:
         Raises:
             KernelError: EINVAL range, EEXIST overlap, then those of the mapping mode.
         """
-        table = self.tables[asid]
         first, last = self.device.get_iova_range()
         if msg.iova < first or not msg.size or msg.iova > U64_MAX - msg.size + 1 or msg.iova + msg.size - 1 > last:
             raise fail("vdpa.iotlb.update-range")
-        if table.itree_first(msg.iova, msg.iova + msg.size - 1) is not None:
+        if self.tables[asid].itree_first(msg.iova, msg.iova + msg.size - 1) is not None:
             raise fail("vdpa.iotlb.update-overlap")
         if self.device.use_va:
-            self.va_map(mm, table, asid, msg)
+            self.va_map(mm, asid, msg)
         else:
-            self.pa_map(mm, memlock, table, asid, msg)
+            self.pa_map(mm, memlock, asid, msg)
 
-    def va_map(self, mm: Mm, table: Iotlb, asid: int, msg: IotlbMsg) -> None:
+    def va_map(self, mm: Mm, asid: int, msg: IotlbMsg) -> None:
         """Map by VMA (``vhost_vdpa_va_map``)."""
         iova, uaddr, size = msg.iova, msg.uaddr, msg.size
         try:
@@ -102,10 +90,9 @@ class AddressSpaces:
                 if vma.shared and vma.file is not None and not vma.special:
                     if uaddr < vma.start:
                         hit("vdpa.va.hole")
-                    opaque = MapFile(vma.file, vma.offset + uaddr - vma.start)
                     vma.file.get()
                     try:
-                        self.map(mm, table, asid, iova, piece, uaddr, msg.perm, opaque)
+                        self.map(mm, asid, iova, piece, uaddr, msg.perm, vma.file)
                     except KernelError:
                         vma.file.put()
                         raise
@@ -117,10 +104,10 @@ class AddressSpaces:
         except KernelError:
             if iova == 0:
                 hit("vdpa.va.undo-all")
-            self.unmap(mm, table, asid, msg.iova, iova - msg.iova)
+            self.unmap(mm, asid, msg.iova, iova - msg.iova)
             raise
 
-    def pa_map(self, mm: Mm, memlock: int, table: Iotlb, asid: int, msg: IotlbMsg) -> None:
+    def pa_map(self, mm: Mm, memlock: int, asid: int, msg: IotlbMsg) -> None:
         """Pin and map by physical run (``vhost_vdpa_pa_map``); in-page offsets of iova and uaddr are dropped unseen."""
         word = 1 << self.kernel.abi.bits
         reach = msg.size + (msg.iova & ~PAGE_MASK)
@@ -136,13 +123,13 @@ class AddressSpaces:
         pending: list[Run] = []
         try:
             for run in self._pin(mm, msg.uaddr & PAGE_MASK, npages, msg.perm, pending):
-                self.map(mm, table, asid, iova, run.npages * PAGE_SIZE, run.paddr, msg.perm, None)
+                self.map(mm, asid, iova, run.npages * PAGE_SIZE, run.paddr, msg.perm, None)
                 pending.remove(run)
                 iova += run.npages * PAGE_SIZE
         except KernelError:
             for run in pending:
                 self.pages.unpin(run, dirty=False)
-            self.unmap(mm, table, asid, msg.iova, msg.size)
+            self.unmap(mm, asid, msg.iova, msg.size)
             raise
 
     def _pin(self, mm: Mm, uaddr: int, npages: int, perm: int, pending: list[Run]) -> list[Run]:
@@ -167,10 +154,11 @@ class AddressSpaces:
         return list(pending)
 
     def map(
-        self, mm: Mm, table: Iotlb, asid: int, iova: int, size: int, addr: int, perm: int, opaque: MapFile | None
+        self, mm: Mm, asid: int, iova: int, size: int, addr: int, perm: int, file: MemoryObject | None
     ) -> None:
         """Add one entry and tell the device (``vhost_vdpa_map``); a refusal takes the entry out again."""
-        (entry,) = table.add_range(iova, iova + size - 1, addr, perm, opaque)
+        table = self.tables[asid]
+        (entry,) = table.add_range(iova, iova + size - 1, addr, perm, file)
         if self.kernel.sink:
             space = mm if self.device.use_va else self.pages
             promise = tuple(space.extents(addr, size))
@@ -178,9 +166,9 @@ class AddressSpaces:
         try:
             if self.device.supports("dma_map"):
                 self.device.dma_map(asid, iova, size, addr, perm, entry.serial)
-                self._pushed(asid, table, 0)
+                self._pushed(asid, 0)
             elif not self.in_batch:
-                self.push(asid, table)
+                self.push(asid)
         except KernelError:
             table.del_range(iova, iova + size - 1)
             self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
@@ -191,27 +179,27 @@ class AddressSpaces:
 
     # -- unmap
 
-    def unmap(self, mm: Mm | None, table: Iotlb, asid: int, iova: int, size: int) -> None:
+    def unmap(self, mm: Mm | None, asid: int, iova: int, size: int) -> None:
         """Remove what overlaps and tell a whole-map device (``vhost_vdpa_unmap``)."""
-        self.iotlb_unmap(mm, table, asid, iova, (iova + size - 1) & U64_MAX)
+        self.iotlb_unmap(mm, asid, iova, (iova + size - 1) & U64_MAX)
         if self.device.supports("set_map") and not self.in_batch:
             try:
-                self.push(asid, table)
+                self.push(asid)
             except KernelError:
                 hit("vdpa.batch.push-ignored")
 
-    def iotlb_unmap(self, mm: Mm | None, table: Iotlb, asid: int, start: int, last: int) -> None:
+    def iotlb_unmap(self, mm: Mm | None, asid: int, start: int, last: int) -> None:
         """Remove entries whole: unpin or drop the file, one dma_unmap each for incremental devices."""
-        for entry in table.del_range(start, last):
+        for entry in self.tables[asid].del_range(start, last):
             self._release(mm, entry)
             self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
             if self.device.supports("dma_map"):
                 self.device.dma_unmap(asid, entry.start, entry.last - entry.start + 1)
-                self._pushed(asid, table, 0)
+                self._pushed(asid, 0)
 
     def _release(self, mm: Mm | None, entry: IotlbMap) -> None:
-        if isinstance(entry.opaque, MapFile):
-            entry.opaque.file.put()
+        if self.device.use_va:
+            entry.opaque.put()  # the file behind the mapping (``struct vdpa_map_file``)
             return
         npages = (entry.last - entry.start + 1) // PAGE_SIZE
         self.pages.unpin(Run(entry.addr, npages), dirty=bool(entry.perm & VHOST_ACCESS_WO))
@@ -219,21 +207,21 @@ class AddressSpaces:
         if mm is not None:
             mm.pinned_vm -= npages
 
-    def push(self, asid: int, table: Iotlb) -> None:
+    def push(self, asid: int) -> None:
         """Hand the device the whole table (``set_map``).
 
         Raises:
             KernelError: the device refused; it is left with an empty map.
         """
         try:
-            self.device.set_map(asid, table)
+            self.device.set_map(asid, self.tables[asid])
         except KernelError as error:
-            self._pushed(asid, table, error.errno)
+            self._pushed(asid, error.errno)
             raise
-        self._pushed(asid, table, 0)
+        self._pushed(asid, 0)
 
-    def _pushed(self, asid: int, table: Iotlb, errno: int) -> None:
-        self._emit(Kind.PUSH, asid, len(table), errno)
+    def _pushed(self, asid: int, errno: int) -> None:
+        self._emit(Kind.PUSH, asid, len(self.tables[asid]), errno)
 
     def device_map_lost(self) -> None:
         """The device's copies went back to their default behind the tables' back (a reset)."""
@@ -248,8 +236,8 @@ class AddressSpaces:
         """Empty and drop every address space, then let the device restore its default map
         (``vhost_vdpa_remove_as``).
         """
-        for asid, table in sorted(self.tables.items()):
-            self.iotlb_unmap(mm, table, asid, 0, U64_MAX)
+        for asid in sorted(self.tables):
+            self.iotlb_unmap(mm, asid, 0, U64_MAX)
             if self.device.supports("reset_map"):
                 self.device.reset_map(asid)
         self.tables.clear()

@@ -12,17 +12,19 @@ Not modelled: vhost-scsi and vhost-vsock, cross-endian rings (VHOST_CROSS_ENDIAN
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Mutex
 from vdpasim.core.rules import fail
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost_msg import codec
+from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Kernel, Mutex, WaitQueue
+    from vdpasim.core.kernel import Kernel, Steps, WaitQueue
     from vdpasim.core.net.tun import SocketFile
     from vdpasim.core.ports import Caller, EventFd, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
@@ -82,21 +84,23 @@ class VhostVirtqueue:
     """Area name (desc, avail, used) -> the one entry that covers it whole."""
     poll: EventFd | None = None
     """The kick eventfd this queue is subscribed to."""
+    mutex: Mutex = attrs.field(init=False)
+    """Held while the ring is walked; see :meth:`VhostDev.quiesce`."""
+
+    def __attrs_post_init__(self) -> None:
+        self.mutex = Mutex(self.dev.kernel, f"{self.dev.name}.vq{self.index}.mutex")
 
     def reset(self) -> None:
         """``vhost_vq_reset``: back to the state at open; eventfds must have been put."""
-        self.num = 1
-        self.desc = self.avail = self.used = 0
-        self.log_used = False
-        self.log_addr = (1 << 64) - 1
-        self.last_avail_idx = self.avail_idx = self.last_used_idx = 0
-        self.acked_features = self.acked_backend_features = 0
-        self.kick = self.call = self.error = None
-        self.busyloop_timeout = 0
-        self.private_data = None
-        self.used_flags = 0
-        self.signalled_used = None
-        self.log_base = None
+        fresh = VhostVirtqueue(self.dev, self.index)
+        for field in attrs.fields(VhostVirtqueue):
+            if field.name != "mutex":
+                setattr(self, field.name, getattr(fresh, field.name))
+
+    @property
+    def structs(self) -> RingStructs:
+        """The byte order of the ring."""
+        return ring_structs(self.dev.kernel.abi, self.acked_features)
 
     def handle_kick(self) -> None:
         """The kick eventfd was written."""
@@ -137,6 +141,8 @@ class VhostDev(abc.ABC):
     read_list: list[Miss] = attrs.Factory(list["Miss"])
     pending_list: list[Miss] = attrs.Factory(list["Miss"])
     log: EventFd | None = None
+    walks_rings: ClassVar[bool] = False
+    """Whether the device walks its rings itself, so that messages and requests must wait for a round to end."""
     fork_owner: int = VHOST_FORK_TASK
     messages_written: int = 0
     misses_queued: int = 0
@@ -195,6 +201,15 @@ class VhostDev(abc.ABC):
     @abc.abstractmethod
     def process_msg(self, task: Caller, asid: int, msg: IotlbMsg) -> None:
         """Handle one decoded IOTLB message; the caller holds the device mutex (``msg_handler``)."""
+
+    def quiesce(self) -> Steps:
+        """Wait until no ring is being walked (``vhost_dev_lock_vqs``); a handler is atomic, so to have had all the
+        mutexes at once is as good as holding them.
+        """
+        for vq in self.vqs:
+            yield from vq.mutex.lock()
+        for vq in self.vqs:
+            vq.mutex.unlock()
 
     @abc.abstractmethod
     def handle_kick(self, vq: VhostVirtqueue) -> None:

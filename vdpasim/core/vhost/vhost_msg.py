@@ -133,10 +133,9 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     dev.messages_written += 1
     yield from dev.mutex.lock()
     try:
-        dev.process_msg(call.task, asid, msg)
-    except KernelError as error:
-        call.handler_errno = error.errno
-        raise _hidden(error) from None
+        if dev.walks_rings:
+            yield from dev.quiesce()
+        _process(dev, call.task, asid, msg)
     finally:
         dev.mutex.unlock()
     return ret
@@ -146,25 +145,20 @@ def vhost_chr_write(dev: VhostDev, task: Caller, data: bytes) -> int:
     """:func:`vhost_chr_write_iter` in one step, for when nothing else can run: the mutex is free and nobody watches.
 
     Raises:
-        KernelError: EINVAL as there; a handler's refusal keeps its own errno, which the caller must hide.
+        KernelError: as there.
     """
     asid, msg, ret = decode_msg(dev, dev.codec, data)
     dev.messages_written += 1
-    try:
-        dev.process_msg(task, asid, msg)
-    except KernelError as error:
-        raise HandlerError(error.errno, error.rule) from None
+    _process(dev, task, asid, msg)
     return ret
 
 
-class HandlerError(KernelError):
-    """A refusal of a message's handler: ``errno`` is the handler's, the writer sees EFAULT."""
-
-
-def _hidden(error: KernelError) -> KernelError:
-    refusal = fail("vhost.msg.handler")
-    refusal.rule = error.rule
-    return refusal
+def _process(dev: VhostDev, task: Caller, asid: int, msg: IotlbMsg) -> None:
+    # whatever the handler says, the writer sees EFAULT
+    try:
+        dev.process_msg(task, asid, msg)
+    except KernelError as error:
+        raise KernelError(fail("vhost.msg.handler").errno, error.rule, error.errno) from None
 
 
 def decode_msg(dev: VhostDev, shape: Codec, data: bytes) -> tuple[int, IotlbMsg, int]:
@@ -222,7 +216,7 @@ def _update(dev: VhostDev, msg: IotlbMsg) -> None:
     if dev.iotlb is None:
         raise fail("vhost.msg.no-iotlb")
     wraps = msg.uaddr + msg.size - 1 > U64_MAX
-    if wraps or (msg.perm & VHOST_ACCESS_RW and not access_ok(msg.uaddr, msg.size)):
+    if wraps or (msg.perm & VHOST_ACCESS_RW and not access_ok(dev.kernel.abi, msg.uaddr, msg.size)):
         raise fail("vhost.msg.update-access")
     dev.meta_reset()
     dev.iotlb.add_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX, msg.uaddr, msg.perm)

@@ -16,7 +16,6 @@ Not modelled: the dirty log, busy polling, packed rings (vhost has none).
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -47,8 +46,6 @@ CHAIN_PIECES = 1024
 INDIRECT_MAX = 0x1_0000
 """More descriptors in an indirect table are refused."""
 
-DESC = Struct("<QIHH")
-USED_ELEM = Struct("<II")
 
 
 class Piece(NamedTuple):
@@ -182,7 +179,7 @@ def get_u16(vq: VhostVirtqueue, area: str, addr: int) -> int:
     Raises:
         KernelError: it cannot be reached.
     """
-    return int.from_bytes(_get(vq, area, addr, 2), "little")
+    return int.from_bytes(_get(vq, area, addr, 2), vq.structs.byteorder)
 
 
 def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
@@ -192,7 +189,7 @@ def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
         KernelError: EFAULT.
     """
     try:
-        _put(vq, "used", vq.used, vq.used_flags.to_bytes(2, "little"))
+        _put(vq, "used", vq.used, vq.used_flags.to_bytes(2, vq.structs.byteorder))
     except KernelError:
         raise fail("net.backend.used") from None
     try:
@@ -233,7 +230,7 @@ def enable_notify(vq: VhostVirtqueue) -> bool:
 
 def _put_or_signal(vq: VhostVirtqueue, addr: int, value: int) -> bool:
     try:
-        _put(vq, "used", addr, value.to_bytes(2, "little"))
+        _put(vq, "used", addr, value.to_bytes(2, vq.structs.byteorder))
     except KernelError:
         vq.signal_error()
         return False
@@ -287,7 +284,7 @@ def _walk(vq: VhostVirtqueue, chain: Chain) -> None:
         found += 1
         if found > vq.num:
             raise fail("vq.chain.loop")
-        addr, length, flags, following = DESC.unpack(_get(vq, "desc", vq.desc + 16 * i, 16))
+        addr, length, flags, following = vq.structs.desc.unpack(_get(vq, "desc", vq.desc + 16 * i, 16))
         if flags & VRING_DESC_F_INDIRECT:
             _walk_indirect(vq, chain, addr, length)
         else:
@@ -309,7 +306,7 @@ def _walk_indirect(vq: VhostVirtqueue, chain: Chain, table: int, size: int) -> N
         found += 1
         if found > size // 16 or i >= size // 16:
             raise fail("vq.indirect.loop")
-        addr, length, flags, following = DESC.unpack_from(data, 16 * i)
+        addr, length, flags, following = vq.structs.desc.unpack_from(data, 16 * i)
         if flags & VRING_DESC_F_INDIRECT:
             raise fail("vq.indirect.nested")
         _take(vq, chain, addr, length, flags)
@@ -392,9 +389,9 @@ def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Non
     try:
         for head, length in heads:
             slot = vq.used + 4 + 8 * (vq.last_used_idx & (vq.num - 1))
-            _put_checked(vq, slot, USED_ELEM.pack(head, length))
+            _put_checked(vq, slot, vq.structs.used_elem.pack(head, length))
             vq.last_used_idx = (vq.last_used_idx + 1) & 0xFFFF
-        _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, "little"))
+        _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, vq.structs.byteorder))
     except KernelError:
         vq.signal_error()
     if _wants_interrupt(vq) and vq.call is not None:

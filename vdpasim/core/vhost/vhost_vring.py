@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import access_ok, get_int, get_struct, put_int, put_struct
 from vdpasim.core.vhost.vhost import NUM_MAX, VHOST_FORK_TASK, VhostDev, VhostVirtqueue
@@ -94,8 +95,10 @@ def vhost_vring_set_addr(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: Use
     log_used = bool(addr.flags & 1 << VHOST_VRING_F_LOG)
     if vq.private_data is not None and dev.iotlb is None:
         areas = ring_areas(vq, addr.desc_user_addr, addr.avail_user_addr, addr.used_user_addr)
-        if not all(access_ok(start, size) for start, size in areas):
+        if not all(access_ok(dev.kernel.abi, start, size) for start, size in areas):
             raise fail("vhost.vring.addr-access")
+        if log_used and not log_access_ok(dev.kernel.abi, vq.log_base or 0, addr.log_guest_addr, areas[-1][1]):
+            raise fail("vhost.vring.addr-log")
     vq.desc, vq.avail, vq.used = addr.desc_user_addr, addr.avail_user_addr, addr.used_user_addr
     vq.log_used, vq.log_addr = log_used, addr.log_guest_addr
     _forget_metadata(vq)
@@ -262,21 +265,28 @@ def set_memory(dev: VhostDev, arg: UserBuffer) -> Iotlb:
         if last < region.guest_phys_addr:
             raise fail("vhost.mem.region")
         table.add_range(region.guest_phys_addr, last, region.userspace_addr, MEM_PERM)
-    if any(vq.private_data is not None for vq in dev.vqs) and not memory_access_ok(table):
+    if any(vq.private_data is not None for vq in dev.vqs) and not memory_access_ok(kernel.abi, table):
         raise fail("vhost.mem.access")
     return table
 
 
-def memory_access_ok(table: Iotlb) -> bool:
+def memory_access_ok(abi: Abi, table: Iotlb) -> bool:
     """Whether every region lies in the user half (``vq_memory_access_ok`` without the log)."""
-    return all(access_ok(entry.addr, entry.last - entry.start + 1) for entry in table)
+    return all(access_ok(abi, entry.addr, entry.last - entry.start + 1) for entry in table)
+
+
+def log_access_ok(abi: Abi, base: int, addr: int, size: int) -> bool:
+    """Whether the bits for ``size`` bytes at a guest address lie in the user part (``log_access_ok``): one a page."""
+    start = base + addr // PAGE_SIZE // 8
+    bits = PAGE_SIZE * 8
+    return start < 1 << abi.bits and access_ok(abi, start, (size + bits - 1) // bits)
 
 
 def _set_log_base(dev: VhostDev, arg: UserBuffer) -> None:
     base = get_int(dev.kernel, arg, 8)
     bad = False
     for vq in dev.vqs:
-        if vq.private_data is not None and not access_ok(base, 1):
+        if vq.private_data is not None and not access_ok(dev.kernel.abi, base, 1):
             bad = True
         else:
             vq.log_base = base

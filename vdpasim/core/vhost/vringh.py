@@ -17,12 +17,12 @@ Not modelled: packed rings (the kernel's vringh has none), event index (never of
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
 from vdpasim.core.rules import fail, hit
+from vdpasim.core.vhost.virtio_byteorder import LITTLE, RingStructs
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
 from vdpasim.uapi.virtio_ring import (
     VRING_AVAIL_F_NO_INTERRUPT,
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
 STRIDE = 16
 """Entries looked up at a time by a bulk copy."""
-
-DESC = Struct("<QIHH")
-USED_ELEM = Struct("<II")
-U16 = Struct("<H")
 
 
 class IotlbMiss(Exception):
@@ -78,6 +74,8 @@ class DeviceMap:
 
     table: Iotlb
     on_demand: bool = False
+    passthrough: bool = False
+    """The map is still the identity a device starts with."""
 
 
 @attrs.define(eq=False)
@@ -128,13 +126,16 @@ class Vringh:
     last_used_idx: int = 0
     mm: Mm | None = None
     """The address space entries refer to; None: physical addresses."""
-    on_dma: DmaObserver | None = None
+    structs: RingStructs = LITTLE
+    on_dma: DmaObserver = attrs.field(kw_only=True)
 
-    def init(self, num: int, desc: int, avail: int, used: int, mm: Mm | None) -> bool:
+    def init(
+        self, num: int, desc: int, avail: int, used: int, mm: Mm | None, structs: RingStructs = LITTLE
+    ) -> bool:
         """Set up for a ring; False, with nothing changed, for a size that is none (``vringh_init_iotlb``)."""
         if not num or num > 0xFFFF or num & (num - 1):
             return False
-        self.num, self.desc, self.avail, self.used, self.mm = num, desc, avail, used, mm
+        self.num, self.desc, self.avail, self.used, self.mm, self.structs = num, desc, avail, used, mm, structs
         self.last_avail_idx = self.last_used_idx = 0
         return True
 
@@ -177,7 +178,7 @@ class Vringh:
         """Where the chain goes on behind an indirect table; -1 nowhere."""
         direct = indirect = tables = 0
         while True:
-            addr, length, flags, following = DESC.unpack(self.copy_from(table + 16 * i, 16))
+            addr, length, flags, following = self.structs.desc.unpack(self.copy_from(table + 16 * i, 16))
             if flags & VRING_DESC_F_INDIRECT:
                 # a chain that returns to its own indirect descriptor grows until the kernel has no memory for it
                 tables += 1
@@ -273,7 +274,7 @@ class Vringh:
             KernelError: the element or the index could not be written; the slot is used again.
         """
         slot = self.used + 4 + 8 * (self.last_used_idx & (self.num - 1))
-        self.copy_to(slot, USED_ELEM.pack(head, length & 0xFFFF_FFFF))
+        self.copy_to(slot, self.structs.used_elem.pack(head, length & 0xFFFF_FFFF))
         following = (self.last_used_idx + 1) & 0xFFFF
         self.putu16(self.used + 2, following)
         self.last_used_idx = following
@@ -294,7 +295,7 @@ class Vringh:
         data = self._read(entry, iova, addr, 2)
         if len(data) < 2:
             raise fail("vringh.copy")
-        return int(U16.unpack(data)[0])
+        return int(self.structs.u16.unpack(data)[0])
 
     def putu16(self, iova: int, value: int) -> None:
         """Write a 16-bit field; which permission is checked depends on the kernel."""
@@ -305,7 +306,7 @@ class Vringh:
         entry, addr = self._one(iova, access)
         if access == VHOST_ACCESS_RO and not entry.perm & VHOST_ACCESS_WO:
             hit("vringh.used-idx-read-perm")
-        if self._write(entry, iova, addr, U16.pack(value)) < 2:
+        if self._write(entry, iova, addr, self.structs.u16.pack(value)) < 2:
             raise fail("vringh.copy")
 
     def _one(self, iova: int, access: int) -> tuple[IotlbMap, int]:
@@ -369,12 +370,12 @@ class Vringh:
 
     def _read(self, entry: IotlbMap, iova: int, addr: int, size: int) -> bytes:
         space = self.mm or self.pages
-        if self.on_dma is not None:
+        if self.kernel.sink:
             self.on_dma(iova, size, VHOST_ACCESS_RO, entry, tuple(space.extents(addr, size)))
         return space.read(addr, size)
 
     def _write(self, entry: IotlbMap, iova: int, addr: int, data: bytes | bytearray | memoryview) -> int:
         space = self.mm or self.pages
-        if self.on_dma is not None:
+        if self.kernel.sink:
             self.on_dma(iova, len(data), VHOST_ACCESS_WO, entry, tuple(space.extents(addr, len(data))))
         return space.write(addr, data)

@@ -1,0 +1,32 @@
+"""Switches: one name for every difference between kernels."""
+
+from __future__ import annotations
+
+import re
+
+from vdpasim.core.switches import SWITCHES, Switches
+
+
+def test_a_switch_says_what_is_different() -> None:
+    for name, switch in SWITCHES.items():
+        assert switch.name == name
+        assert switch.doc
+
+
+def test_every_fix_of_the_list_has_its_name() -> None:
+    assert [name for name in SWITCHES if re.fullmatch(r"F\d+", name)] == [f"F{n}" for n in range(1, 17)]
+
+
+def test_only_series_that_never_merged_have_no_kernel() -> None:
+    assert {name for name, one in SWITCHES.items() if not one.since} == {
+        "live-update-v1",
+        "live-update-v2",
+        "lu-advertise",
+    }
+
+
+def test_the_set_of_one_kernel_is_asked_by_name_and_listed_in_order() -> None:
+    switches = Switches("mine", frozenset({"F9", "F1"}))
+    assert "F1" in switches
+    assert "F2" not in switches
+    assert list(switches) == ["F1", "F9"]
