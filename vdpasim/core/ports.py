@@ -154,7 +154,7 @@ class EventFd(Protocol):
         """The counter, never reset by the kernel side."""
 
     def signal(self) -> None:
-        """Add one (``eventfd_signal``); saturates at 2^64-2."""
+        """Add one (``eventfd_signal``); stops at 2^64-1."""
 
     def get(self) -> None:
         """Take a reference."""

@@ -38,7 +38,7 @@ class Deadlock(VdpasimError):
 
 
 class Livelock(VdpasimError):
-    """The step limit was reached: work feeds itself; the message lists the last steps."""
+    """The step limit was reached: work feeds itself; the message lists who is still ready."""
 
 
 def os_error(errno: int, rule: str | None = None, handler_errno: int = 0) -> OSError:
