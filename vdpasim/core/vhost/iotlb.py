@@ -68,10 +68,10 @@ class Iotlb:
         "_index",
         "_limit",
         "_remaps",
+        "_removed",
         "_retire",
         "_retired",
         "_serials",
-        "generation",
         "nmaps",
     )
 
@@ -96,11 +96,16 @@ class Iotlb:
         self._index: ExclusiveIndex | OverlapIndex = ExclusiveIndex()
         self._serials = count() if serials is None else serials
         self._remaps = 0
+        self._removed = 0
         self._retired = 0
         self.nmaps = 0
         """Number of entries."""
-        self.generation = 0
-        """Changes with every change of the table; a cached translation is good for one value."""
+
+    @property
+    def generation(self) -> int:
+        """Rises with every change of the table; a cached translation is good for one value."""
+        # derived, so that adding an entry counts one thing: an addition is one more, a removal one less and two more
+        return self.nmaps + 2 * self._removed + self._remaps
 
     @property
     def limit(self) -> int:
@@ -155,7 +160,6 @@ class Iotlb:
             entry = index.insert_exclusive(start, last, addr, perm, opaque, self._serials)
             if entry is not None:
                 self.nmaps += 1
-                self.generation += 1
                 if self._fifo is not None:
                     self._fifo[entry.serial] = entry
             return entry
@@ -180,8 +184,8 @@ class Iotlb:
         self._index.discard(oldest)
         oldest.live = False
         self.nmaps -= 1
+        self._removed += 1
         self._retired += 1
-        self.generation += 1
 
     def _insert(self, start: int, last: int, addr: int, perm: int, opaque: Any) -> IotlbMap:
         index = self._index
@@ -198,7 +202,6 @@ class Iotlb:
 
     def _account(self, entry: IotlbMap) -> None:
         self.nmaps += 1
-        self.generation += 1
         if self._fifo is not None:
             self._fifo[entry.serial] = entry
 
@@ -237,13 +240,17 @@ class Iotlb:
         A degenerate range removes what spans both its ends.
         """
         gone = self._index.delete_range(start, last)
+        if gone:
+            self._left(gone)
+        return gone
+
+    def _left(self, gone: list[IotlbMap]) -> None:
         for entry in gone:
             entry.live = False
-            self.nmaps -= 1
-            self.generation += 1
             if self._fifo is not None:
                 del self._fifo[entry.serial]
-        return gone
+        self.nmaps -= len(gone)
+        self._removed += len(gone)
 
     def map_free(self, entry: IotlbMap) -> None:
         """Remove one entry (``vhost_iotlb_map_free``).
@@ -254,17 +261,13 @@ class Iotlb:
         if not entry.live:
             raise ValueError(f"{entry} has left its table")
         self._index.discard(entry)
-        if self._fifo is not None:
-            del self._fifo[entry.serial]
-        entry.live = False
-        self.nmaps -= 1
-        self.generation += 1
+        self._left([entry])
 
     def reset(self) -> None:
         """Remove everything (``vhost_iotlb_reset``); serials go on counting."""
         for entry in self:
             entry.live = False
-        self.generation += self.nmaps
+        self._removed += self.nmaps
         self.nmaps = 0
         self._index = ExclusiveIndex()
         if self._fifo is not None:
@@ -280,10 +283,8 @@ class Iotlb:
             raise ValueError(f"{entry} has left its table")
         entry.addr = addr
         self._remaps += 1
-        self.generation += 1
 
     def statistics(self) -> IotlbStatistics:
         """Counts since the table was made."""
-        # Every change counts one generation; those that are no REMAP add an entry or take one away.
-        gone = (self.generation - self._remaps - self.nmaps) // 2
-        return IotlbStatistics(self.nmaps, gone + self.nmaps, gone - self._retired, self._retired)
+        adds = self.nmaps + self._removed
+        return IotlbStatistics(self.nmaps, adds, self._removed - self._retired, self._retired)
