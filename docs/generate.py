@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdpasim.cli.explain import OF_NO_KERNEL, asked_in, counts_json, depending, kernels, visible
+from vdpasim.cli.explain import OF_NO_KERNEL, counts_json, depending, kernels, visible
 from vdpasim.conform.cases import Case, needs_data_path, read_cases
 from vdpasim.conform.evidence import kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES
@@ -66,10 +66,10 @@ PROFILES_TAIL = """
 *since* is the first mainline kernel, as far as known; distribution kernels have fixes earlier. *rules* is how many rows
 of the rule table name the switch.
 
-## Switches that change nothing yet
+## Switches that change nothing
 
-They are in the profiles because the kernels differ there, but the part of the kernel they are about, or the race they
-close, is not simulated: switching them gives the same answers.
+They are in the profiles because the kernels differ there, but nothing here depends on them, so `+` and `-` refuse them.
+
 """
 
 RULES_HEAD = """\
@@ -102,7 +102,9 @@ def profiles() -> Iterator[str]:
     for switch in SWITCHES.values():
         yield _switch_row(switch)
     yield from PROFILES_TAIL.splitlines()
-    yield from ("", ", ".join(f"`{name}`" for name in SWITCHES if not asked_in(name)) + ".")
+    for switch in SWITCHES.values():
+        if switch.unmodelled:
+            yield f"* `{switch.name}`: {switch.unmodelled}."
     yield from ("", "## Switches that bring others along", "")
     for name, brought in IMPLIED.items():
         yield f"* `+{name}` also adds {', '.join(f'`{one}`' for one in sorted(brought))}."
@@ -111,7 +113,7 @@ def profiles() -> Iterator[str]:
 def _switch_row(switch: Switch) -> str:
     marks = " | ".join("on" if switch.name in on else "" for on in PROFILES.values())
     rules = depending(switch.name)
-    text = switch.doc + ("" if asked_in(switch.name) else " *(changes nothing yet)*")
+    text = switch.doc + (" *(changes nothing)*" if switch.unmodelled else "")
     return f"| `{switch.name}` | {_cell(text)} | {switch.since} | {marks} | {len(rules) or ''} |"
 
 

@@ -11,10 +11,11 @@ import errno
 from vdpasim.scenario import refused, scenario
 from vdpasim.sim import Simulator
 from vdpasim.uapi.abi import I386
+from vdpasim.uapi.message import encode_message
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_MISS
 from vdpasim.vmm.blk import IOVA, RAM
 from vdpasim.vmm.guest import Virtqueue
-from vdpasim.vmm.handles import VhostNet, VhostVdpa, encode_message
+from vdpasim.vmm.handles import VhostNet, VhostVdpa
 
 TX = 1
 ACCESS_PLATFORM = 1 << 33

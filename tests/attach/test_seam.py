@@ -258,7 +258,7 @@ class TestThePromisesOfTheTwoModes:
 def _message(machine: Machine) -> Any:
     from vdpasim.core.uaccess import BytesBuffer
     from vdpasim.uapi.abi import X86_64
+    from vdpasim.uapi.message import Message, encode_message
     from vdpasim.uapi.vhost_types import VHOST_IOTLB_INVALIDATE
-    from vdpasim.vmm.handles import Message, encode_message
 
     return BytesBuffer(encode_message(X86_64, Message(2, 0, 0, 4096, 0, 0, VHOST_IOTLB_INVALIDATE)))

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from vdpasim.cli.decode import LIMIT, command
 from vdpasim.uapi.abi import ABIS, I386, S390X, X86_64
-from vdpasim.uapi.ioctl import Ioctl, known
+from vdpasim.uapi.catalog import requests
 from vdpasim.uapi.layout import layout
 from vdpasim.uapi.vhost_types import vhost_msg, vhost_msg_v2
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from vdpasim.uapi.ioctl import Ioctl
 
 UPDATE = {"iova": 0x1000, "size": 0x2000, "uaddr": 0x7F0000000000, "perm": 3, "type": 2}
 V2 = layout(vhost_msg_v2, X86_64).pack(type=2, iotlb=UPDATE)
@@ -125,7 +127,7 @@ class TestMessages:
 
 
 class TestRequests:
-    @pytest.mark.parametrize("one", known(), ids=lambda one: one.name)
+    @pytest.mark.parametrize("one", requests().values(), ids=lambda one: one.name)
     def test_every_request_is_named_on_every_abi(self, one: Ioctl) -> None:
         for abi in ABIS.values():
             code, output = run("ioctl", "--abi", abi.name, hex(one.request(abi)))

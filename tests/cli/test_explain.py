@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from vdpasim.cli import explain as module
-from vdpasim.cli.explain import asked_in, command, files_naming, kernels, visible
+from vdpasim.cli.explain import command, kernels, visible
 from vdpasim.core.profiles import PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES
@@ -81,11 +80,6 @@ class TestRule:
     def test_without_a_case_the_row_says_where_the_knowledge_comes_from(self) -> None:
         assert lines("vdpa.config-call.lost")["evidence"] == "read in source; no golden case comes to it"
 
-    def test_tests_that_name_it_are_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        texts = {"tests/a.py": 'raises("vdpa.x.y")', "tests/b.py": "vdpa.x.y-z", "tests/c.py": "vvdpa.x.y"}
-        monkeypatch.setattr(module, "_tests", lambda: texts)
-        assert files_naming("vdpa.x.y") == ["tests/a.py"]
-
     def test_several_are_told_apart_by_an_empty_line(self) -> None:
         output = explain("vdpa.open.busy", "vhost.owner.busy").output
         assert [part.splitlines()[0] for part in output.split("\n\n")] == ["vdpa.open.busy", "vhost.owner.busy"]
@@ -129,9 +123,10 @@ class TestSwitch:
     def test_says_what_it_brings_along(self) -> None:
         assert lines("live-update-v1")["brings"] == "lu-advertise"
 
-    def test_says_when_nothing_asks_for_it(self) -> None:
-        assert asked_in("no-such-switch") == []
-        assert "vhost/vdpa_vring.py" in asked_in("F4")
+    def test_that_changes_nothing_says_why_and_cannot_be_chosen(self) -> None:
+        shown = lines("F6")
+        assert shown["effect"] == f"none in this simulator: {SWITCHES['F6'].unmodelled}"
+        assert "use" not in shown
 
     @pytest.mark.parametrize("name", SWITCHES)
     def test_every_one_is_printed(self, name: str) -> None:
@@ -177,7 +172,7 @@ class TestJson:
         assert (rule["id"], rule["errno"], rule["name"]) == ("vdpa.open.busy", 16, "EBUSY")
         assert rule["evidence"] == "golden cases"
         assert rule["cases"] >= len(rule["first_cases"]) > 0
-        assert (switch["switch"], switch["rules"]) == ("F4", ["vdpa.vring.num-max"])
+        assert (switch["switch"], switch["rules"], switch["unmodelled"]) == ("F4", ["vdpa.vring.num-max"], "")
 
     def test_of_everything_has_every_rule(self) -> None:
         assert {row["id"] for row in self.rows()} == set(RULES)

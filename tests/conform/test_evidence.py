@@ -10,8 +10,8 @@ import pytest
 
 from vdpasim.conform import evidence
 from vdpasim.conform.cases import Case, read_cases
-from vdpasim.conform.evidence import Evidence, kind, stored
-from vdpasim.conform.replay import EVIDENCE_NAMES_MAX
+from vdpasim.conform.evidence import NAMES_MAX, Evidence, collect, count_kinds, kind, stored
+from vdpasim.conform.replay import Verdict
 from vdpasim.core.profiles import PROFILES
 from vdpasim.core.rules import RULES, Rule
 
@@ -32,7 +32,7 @@ def test_every_case_named_exists_and_is_counted(golden: Path) -> None:
             names |= {f"{folder}/{json.loads(line)['case']}" for line in path.read_text("utf-8").splitlines()}
     for rule, found in stored().items():
         assert set(found.cases) <= names, rule
-        assert 1 <= len(found.cases) == min(found.count, EVIDENCE_NAMES_MAX), rule
+        assert 1 <= len(found.cases) == min(found.count, NAMES_MAX), rule
 
 
 def test_a_rule_holds_on_every_kernel_whose_trace_came_to_it() -> None:
@@ -91,3 +91,20 @@ def test_a_traced_case_confirms_the_rule_it_was_made_for(golden: Path) -> None:
         if step.op == "read" and step.outputs.get("errno") == "EINVAL" and "vnet" not in case.name
     }
     assert reading & set(stored()["vfs.no-read"].cases)
+
+
+def test_is_collected_from_the_agreeing_cases_that_hit_a_rule() -> None:
+    base = Verdict("6.1", "t", "a", "f:1", "agrees", rules=frozenset({"x.one", "x.two"}))
+    others = [attrs.evolve(base, name=f"n{n}", rules=frozenset({"x.two"})) for n in range(6)]
+    wrong = attrs.evolve(base, name="wrong", outcome="differs", rules=frozenset({"x.three"}))
+    assert collect([base, *others, wrong]) == {
+        "x.one": {"count": 1, "cases": ["6.1/a"]},
+        "x.two": {"count": 7, "cases": ["6.1/a", "6.1/n0", "6.1/n1", "6.1/n2", "6.1/n3"]},
+    }
+
+
+def test_is_counted_by_kind() -> None:
+    first, second = list(RULES)[:2]
+    before, after = count_kinds([]), count_kinds([first, second, "no.such-rule"])
+    assert sum(before.values()) == sum(after.values()) == len(RULES)
+    assert (before["golden cases"], after["golden cases"]) == (0, 2)

@@ -1,15 +1,13 @@
-"""Replaying files on the simulator: one verdict a line, selection, accepted differences, evidence."""
+"""Replaying files on the simulator: one verdict a line, selection, accepted differences."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
 
-from vdpasim.conform.replay import Selection, Verdict, evidence, evidence_counts, judge, replay, trace_files
-from vdpasim.core.rules import RULES
+from vdpasim.conform.replay import Selection, Verdict, judge, replay, trace_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +87,13 @@ class TestReplay:
     def test_a_case_of_an_unknown_kernel_is_unreadable(self, case: Make, step: Step) -> None:
         assert judge("x", case(step("sleep", ms=1), kernel="plan9"), None, "").outcome == "unreadable"
 
+    def test_rules_are_collected_while_a_case_runs(self, case: Make, step: Step) -> None:
+        steps = (
+            step("open", fd="dev", dev="vhost-vdpa-net", flags="rw"),
+            step("read", -1, "EINVAL", fd="dev", size=72),
+        )
+        assert "vfs.no-read" in judge("6.12", case(*steps), None, "").rules
+
 
 class TestFiles:
     def test_come_from_directories_sorted_and_from_their_own_names(self, tmp_path: Path) -> None:
@@ -99,27 +104,3 @@ class TestFiles:
         assert [path.relative_to(tmp_path).as_posix() for path in found] == [
             "b/2.jsonl", "a/3.jsonl", "b/1.jsonl", "b/2.jsonl",
         ]  # fmt: skip
-
-
-class TestEvidence:
-    def test_is_the_agreeing_cases_that_hit_a_rule(self) -> None:
-        base = Verdict("6.1", "t", "a", "f:1", "agrees", rules=frozenset({"x.one", "x.two"}))
-        others = [attrs.evolve(base, name=f"n{n}", rules=frozenset({"x.two"})) for n in range(6)]
-        wrong = attrs.evolve(base, name="wrong", outcome="differs", rules=frozenset({"x.three"}))
-        assert evidence([base, *others, wrong]) == {
-            "x.one": {"count": 1, "cases": ["6.1/a"]},
-            "x.two": {"count": 7, "cases": ["6.1/a", "6.1/n0", "6.1/n1", "6.1/n2", "6.1/n3"]},
-        }
-
-    def test_is_counted_by_kind(self) -> None:
-        first, second = list(RULES)[:2]
-        before, after = evidence_counts([]), evidence_counts([first, second, "no.such-rule"])
-        assert sum(before.values()) == sum(after.values()) == len(RULES)
-        assert (before["golden cases"], after["golden cases"]) == (0, 2)
-
-    def test_is_collected_while_a_case_runs(self, case: Make, step: Step) -> None:
-        steps = (
-            step("open", fd="dev", dev="vhost-vdpa-net", flags="rw"),
-            step("read", -1, "EINVAL", fd="dev", size=72),
-        )
-        assert "vfs.no-read" in judge("6.12", case(*steps), None, "").rules

@@ -212,6 +212,30 @@ class TestFiles:
         floor.map(AT + 16 * PAGE, PAGE, 1, "shared", "writer", 0)
         vmas = {vma.start: vma for vma in floor.proc.mm.vmas(AT)}
         assert (vmas[AT].shared, vmas[AT + 16 * PAGE].shared) == (False, True)
+        with pytest.raises(OSError) as error:
+            floor.map(AT, PAGE, 3, "shared", "reader", 0)
+        assert refused(error) == "EACCES"
+
+    def test_only_files_with_memory_can_be_mapped_and_cut(self, floor: SimulatedFloor) -> None:
+        floor.eventfd("e", 0)
+        with pytest.raises(OSError) as error:
+            floor.map(AT, PAGE, 3, "shared", "e", 0)
+        assert refused(error) == "ENODEV"
+        with pytest.raises(OSError) as error:
+            floor.ftruncate("e", 0)
+        assert refused(error) == "EINVAL"
+
+    def test_the_kernels_refusals_are_os_errors(self, floor: SimulatedFloor) -> None:
+        floor.memfd("m", PAGE, hugetlb=False)
+        for refusal in (
+            lambda: floor.ftruncate("m", -1),
+            lambda: floor.punch_hole("m", 0, 0),
+            lambda: floor.pread("m", -1, 1),
+            lambda: floor.pwrite("m", -1, b"x"),
+        ):
+            with pytest.raises(OSError) as error:
+                refusal()
+            assert refused(error) == "EINVAL"
 
 
 class TestProcesses:

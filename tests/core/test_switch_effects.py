@@ -280,7 +280,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F8", ring_addresses_when_the_iotlb_comes, 0x1000, 0),
     ("F9", iotlb_after_features_without_it, True, False),
     ("F10", zero_sectors_at_the_end, 0, 1),
-    ("F11", failed_gather, ["kernel.stale-data"], []),
+    ("F11", failed_gather, ["kernel.leak"], []),
     ("F14", rounds_of_a_broken_chain, True, False),
     ("F15", doorbell_of_a_wild_queue, "vdpa.mmap.index", "vdpa.mmap.unsupported"),
     ("F16", group_beyond_the_last, OK, E.EINVAL),

@@ -17,8 +17,9 @@ from vdpasim.sim import Simulator, WouldBlock
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import I386, X86_64
 from vdpasim.uapi.fcntl import O_NONBLOCK, O_RDWR, POLLIN, POLLOUT
+from vdpasim.uapi.message import Message, decode_message
 from vdpasim.vmm.guest import Buffer, Used, Virtqueue
-from vdpasim.vmm.handles import Message, VhostVdpa, decode_message
+from vdpasim.vmm.handles import VhostVdpa
 from vdpasim.vmm.transport import run_sync
 
 if TYPE_CHECKING:

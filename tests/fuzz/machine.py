@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vdpasim.sim import File, Process, Region, Simulator, WouldBlock
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
-from vdpasim.uapi.ioctl import known
+from vdpasim.uapi.catalog import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KERNELS = ("6.1", "6.12", "7.1", "tip", "6.12+live-update-v1", "6.12+live-update-v2", "tip-F1", "7.1+live-update-v1")
 ABIS = ("x86_64", "x86_64", "i386", "s390x", "arm")
 MGMTDEVS = ("vdpasim_net", "vdpasim_blk", "vdpasim_net+miss", "vdpasim_blk+miss")
-REQUESTS = tuple(one.request() for one in known())
+REQUESTS = tuple(one.request() for one in requests().values())
 ERRNOS = frozenset(value for name, value in vars(E).items() if name.startswith("E") and isinstance(value, int))
 ACCESS_PLATFORM, VERSION_1, CTRL_VQ = 1 << 33, 1 << 32, 1 << 17
 PAGE = 4096

@@ -10,9 +10,9 @@ from vdpasim.sim import File, Process, Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64
 from vdpasim.uapi.fcntl import POLLIN
+from vdpasim.uapi.message import Message, encode_message
 from vdpasim.uapi.vhost import VHOST_GET_FEATURES, VHOST_SET_FEATURES, VHOST_SET_OWNER
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_INVALIDATE, VHOST_IOTLB_UPDATE
-from vdpasim.vmm.handles import Message, encode_message
 
 if TYPE_CHECKING:
     from vdpasim.core.events import Event

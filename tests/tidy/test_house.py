@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vdpasim.core.rules import RULES
+from vdpasim.core.switches import SWITCHES
+
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted((ROOT / "vdpasim").rglob("*.py"))
 TEXTS = sorted(
@@ -137,6 +140,34 @@ def _banned(line: str) -> bool:
     return any(pattern.search(line) for pattern in BANNED)
 
 
+TABLES = [ROOT / "vdpasim" / "core" / name for name in ("switches.py", "profiles.py", "rules")]
+
+
+def words(path: Path) -> set[str]:
+    """The string literals of a file, without the ids of the rules that it declares."""
+    tree = ast.parse(path.read_text("utf-8"))
+    rows = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Rule"]
+    declared = {id(row.args[0]) for row in rows}
+    literals = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in declared]
+    return {node.value for node in literals if isinstance(node.value, str)}
+
+
+@pytest.fixture(scope="module")
+def used() -> set[str]:
+    """What the package names outside of the tables of rules, switches and profiles."""
+    paths = [path for path in SOURCES if path not in TABLES and path.parent not in TABLES]
+    return {word for path in paths for word in words(path)}
+
+
+def test_every_switch_is_asked_for_or_says_why_not(used: set[str]) -> None:
+    unused = {switch.name for switch in SWITCHES.values() if switch.name not in used}
+    assert unused == {switch.name for switch in SWITCHES.values() if switch.unmodelled}
+
+
+def test_every_rule_is_named_where_it_is_met(used: set[str]) -> None:
+    assert set(RULES) - used == set()
+
+
 class TestTheRulesThemselves:
     """The checks above can fail."""
 
@@ -149,6 +180,11 @@ class TestTheRulesThemselves:
             "def f(a):\n    for b in a:\n        if b:\n            pass\n        elif a:\n            pass\n"
         )
         assert depth(functions(tree)[0]) == 2
+
+    def test_a_declared_rule_is_not_one_that_is_met(self, tmp_path: Path) -> None:
+        source = tmp_path / "a.py"
+        source.write_text('register([Rule("x.declared", "a.c:f()", 1, "")])\nraise fail("x.met")\n')
+        assert words(source) & {"x.declared", "x.met"} == {"x.met"}
 
     @pytest.mark.parametrize("line", ["# TODO later", "cd /root/x", "see /work/main"])
     def test_banned_words_are_seen(self, line: str) -> None:

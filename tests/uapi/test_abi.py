@@ -25,11 +25,6 @@ def test_big_endian_machines_are_ppc64_and_s390x() -> None:
 
 
 @pytest.mark.parametrize("abi", ABIS.values(), ids=ABIS.keys())
-def test_long_and_pointer_have_the_size_of_a_register(abi: Abi) -> None:
-    assert abi.sizeof_long == abi.sizeof_pointer == abi.bits // 8
-
-
-@pytest.mark.parametrize("abi", ABIS.values(), ids=ABIS.keys())
 def test_the_parts_of_a_request_fill_32_bits(abi: Abi) -> None:
     ioc = abi.ioc
     assert ioc.dir_shift + ioc.dir_bits == 32

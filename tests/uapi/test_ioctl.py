@@ -1,33 +1,18 @@
-"""Request numbers: encoding, decoding, look-up, and the search for relatives."""
+"""Request numbers: encoding and decoding."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdpasim.uapi import ioctl, vhost
+from vdpasim.uapi import vhost
 from vdpasim.uapi.abi import ABIS, I386, PPC64, X86_64, Abi
-from vdpasim.uapi.ioctl import Direction, Ioctl, by_name, by_request, decode, encode, io, ior, iow, iowr, known, near
+from vdpasim.uapi.ioctl import Direction, Ioctl, decode, encode, io, ior, iow, iowr
 from vdpasim.uapi.table import U8, U64, Flex, Struct, u8, u16, u32, u64
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 abis = pytest.mark.parametrize("abi", ABIS.values(), ids=ABIS.keys())
 models = st.sampled_from(list(ABIS.values()))
-
-
-@pytest.fixture
-def registry() -> Iterator[None]:
-    """Forgets what a test registers."""
-    before = dict(ioctl._registry)
-    yield
-    ioctl._registry.clear()
-    ioctl._registry.update(before)
-    ioctl._by_number.clear()
 
 
 class TestEncoding:
@@ -88,83 +73,29 @@ class TestDecoding:
 
 
 class TestIoctl:
-    def test_the_size_is_that_of_the_argument(self, registry: None) -> None:
+    def test_the_size_is_that_of_the_argument(self) -> None:
         struct = Struct("arg", U64("a"), Flex("rest", u64))
         assert iow("TEST_W", 0xAA, 1, struct).request() == 0x4008AA01
         assert ior("TEST_R", 0xAA, 2, u16).request() == 0x8002AA02
         assert iowr("TEST_RW", 0xAA, 3, u32).request() == 0xC004AA03
         assert io("TEST_N", 0xAA, 4).request() == 0x0000AA04
 
-    def test_the_size_is_the_abis(self, registry: None) -> None:
+    def test_the_size_is_the_abis(self) -> None:
         odd = iow("TEST_ODD", 0xAA, 2, Struct("odd", U64("a"), U8("b")))
         assert (odd.request(X86_64), odd.request(I386)) == (0x4010AA02, 0x400CAA02)
 
     @pytest.mark.parametrize(
-        ("name", "spelling"),
+        ("one", "spelling"),
         [
-            ("VHOST_SET_OWNER", "_IO(0xaf, 0x01)"),
-            ("VHOST_SET_FEATURES", "_IOW(0xaf, 0x00, __u64)"),
-            ("VHOST_GET_VRING_BASE", "_IOWR(0xaf, 0x12, struct vhost_vring_state)"),
+            (vhost.VHOST_SET_OWNER, "_IO(0xaf, 0x01)"),
+            (vhost.VHOST_SET_FEATURES, "_IOW(0xaf, 0x00, __u64)"),
+            (vhost.VHOST_GET_VRING_BASE, "_IOWR(0xaf, 0x12, struct vhost_vring_state)"),
         ],
+        ids=lambda one: getattr(one, "name", ""),
     )
-    def test_it_is_spelled_as_in_the_header(self, name: str, spelling: str) -> None:
-        assert by_name(name).spelling() == spelling
+    def test_it_is_spelled_as_in_the_header(self, one: Ioctl, spelling: str) -> None:
+        assert one.spelling() == spelling
 
-
-class TestRegistry:
-    def test_making_one_registers_it(self, registry: None) -> None:
+    def test_it_keeps_what_is_said_of_it(self) -> None:
         one = ior("TEST_R", 0xAA, 2, u8, "A test", "never")
-        assert by_name("TEST_R") is one
-        assert known()[-1] is one
-        assert (one.doc, one.since) == ("A test", "never")
-
-    def test_a_number_looked_up_before_is_found_once_registered(self, registry: None) -> None:
-        assert by_request(0x8001AA02) is None
-        one = ior("TEST_R", 0xAA, 2, u8)
-        assert by_request(0x8001AA02) is one
-
-    def test_a_name_is_used_once(self, registry: None) -> None:
-        with pytest.raises(ValueError, match="VHOST_SET_OWNER is declared twice"):
-            io("VHOST_SET_OWNER", 0xAA, 1)
-
-    def test_an_unknown_name_is_a_key_error(self) -> None:
-        with pytest.raises(KeyError):
-            by_name("VHOST_NOTHING")
-
-    @abis
-    @pytest.mark.parametrize("one", known(), ids=lambda one: one.name)
-    def test_every_request_is_found_by_its_number(self, one: Ioctl, abi: Abi) -> None:
-        assert by_request(one.request(abi), abi) is one
-
-    @given(st.integers(0, 2**32 - 1).filter(lambda number: number >> 8 & 0xFF != 0xAF))
-    def test_other_drivers_numbers_are_not(self, request_: int) -> None:
-        assert by_request(request_) is None
-
-
-class TestNear:
-    def test_the_4_19_headers_get_backend_features_had_the_wrong_direction(self) -> None:
-        (found,) = near(0x4008AF26)
-        assert found.ioctl is vhost.VHOST_GET_BACKEND_FEATURES
-        assert found.difference == "direction _IOW instead of _IOR"
-
-    def test_a_wrong_size(self) -> None:
-        (found,) = near(0x4004AF10)
-        assert (found.ioctl.name, found.difference) == ("VHOST_SET_VRING_NUM", "size 4 instead of 8")
-
-    def test_both(self) -> None:
-        (found,) = near(0x8004AF10)
-        assert found.difference == "direction _IOR instead of _IOW, size 4 instead of 8"
-
-    def test_direction_bits_without_a_meaning(self) -> None:
-        (found,) = near(0x0008AF10, PPC64)
-        assert found.difference == "direction invalid instead of _IOW"
-
-    def test_requests_that_share_a_number_are_each_other_s_relatives(self) -> None:
-        assert [one.ioctl.name for one in near(0x4008AF00)] == ["VHOST_GET_FEATURES"]
-        assert {one.ioctl.name for one in near(0x4004AF83)} == {"VHOST_GET_FEATURES_ARRAY", "VHOST_SET_FEATURES_ARRAY"}
-
-    def test_a_known_request_is_not_its_own_relative(self) -> None:
-        assert near(vhost.VHOST_SET_OWNER.request()) == []
-
-    def test_an_unknown_number_has_none(self) -> None:
-        assert near(0x4008AFFE) == []
+        assert (one.name, one.doc, one.since) == ("TEST_R", "A test", "never")

@@ -12,7 +12,6 @@ from vdpasim.uapi.abi import AARCH64, ABIS, ARM, I386, PPC64, S390X, X86_64, Abi
 from vdpasim.uapi.catalog import structs
 from vdpasim.uapi.layout import Layout, layout, measure
 from vdpasim.uapi.table import (
-    S16,
     U8,
     U16,
     U32,
@@ -139,7 +138,7 @@ class TestBytes:
         assert layout(MIXED, X86_64).pack() == bytes(24)
 
     def test_unpacking_starts_where_told(self) -> None:
-        assert layout(Struct("word", S16("w")), X86_64).unpack(b"\0\0\0\xff\xff", 3).w == -1
+        assert layout(Struct("word", Field("w", s16)), X86_64).unpack(b"\0\0\0\xff\xff", 3).w == -1
 
     @pytest.mark.parametrize(
         "buffer", [b"\1\2", bytearray(b"\1\2"), memoryview(b"\1\2")], ids=lambda b: type(b).__name__

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from vdpasim.uapi import vhost_types as t
 from vdpasim.uapi.abi import ABIS, ARM, I386, PPC64, RISCV32, S390X, X86_64, Abi
 from vdpasim.uapi.layout import layout
-from vdpasim.uapi.message import TYPE_NAMES, describe, needed
+from vdpasim.uapi.message import (
+    TYPE_NAMES,
+    Message,
+    decode_message,
+    describe,
+    encode_message,
+    message_size,
+    needed,
+)
 
 if TYPE_CHECKING:
     from vdpasim.uapi.table import Struct
@@ -24,6 +32,37 @@ abis = pytest.mark.parametrize("abi", ABIS.values(), ids=ABIS.keys())
 def message(format_: Struct, abi: Abi, **iotlb: int) -> bytes:
     word = t.VHOST_IOTLB_MSG if format_ is t.vhost_msg else t.VHOST_IOTLB_MSG_V2
     return layout(format_, abi).pack(type=word, iotlb={**UPDATE, **iotlb})
+
+
+class TestTheBytesOfAProgram:
+    @pytest.mark.parametrize(
+        ("abi", "version", "size", "offset"),
+        [(X86_64, 2, 72, 8), (X86_64, 1, 72, 8), (I386, 2, 72, 8), (I386, 1, 68, 4)],
+    )
+    def test_sizes_and_offsets_of_the_formats(self, abi: Abi, version: int, size: int, offset: int) -> None:
+        data = encode_message(abi, Message(version, 0, 0x1122, 0, 0, 0, 0))
+        assert (len(data), data.index(b"\x22\x11")) == (size, offset)
+
+    @pytest.mark.parametrize("name", sorted(ABIS))
+    @given(data=st.data())
+    def test_what_was_written_is_read(self, name: str, data: st.DataObject) -> None:
+        u64s, u8s = st.integers(0, (1 << 64) - 1), st.integers(0, 255)
+        version = data.draw(st.sampled_from([1, 2]))
+        asid = data.draw(st.integers(0, (1 << 32) - 1)) if version == 2 else 0
+        iova, size, uaddr = (data.draw(u64s) for _ in range(3))
+        message = Message(version, asid, iova, size, uaddr, data.draw(u8s), data.draw(u8s))
+        encoded = encode_message(ABIS[name], message)
+        assert len(encoded) <= message_size(ABIS[name])
+        assert decode_message(ABIS[name], encoded) == message
+
+    @pytest.mark.parametrize("data", [b"", b"\2\0\0", b"\3" + bytes(71), bytes(72)])
+    def test_other_bytes_are_no_message(self, data: bytes) -> None:
+        with pytest.raises(ValueError, match="not a vhost message"):
+            decode_message(X86_64, data)
+
+    def test_a_message_may_be_too_short(self) -> None:
+        with pytest.raises(ValueError, match="33 bytes are too short"):
+            decode_message(X86_64, encode_message(X86_64, Message(2, 0, 0, 0, 0, 0, 0))[:33])
 
 
 class TestAWholeMessage:

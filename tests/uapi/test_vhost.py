@@ -6,7 +6,8 @@ import pytest
 
 from vdpasim.uapi import vhost
 from vdpasim.uapi.abi import I386, X86_64
-from vdpasim.uapi.ioctl import Ioctl, known
+from vdpasim.uapi.catalog import requests
+from vdpasim.uapi.ioctl import Ioctl
 
 # The values of x86_64, which are those of every ABI with the generic layout of request numbers.
 VALUES = {
@@ -81,7 +82,7 @@ def test_no_request_depends_on_the_alignment_of_u64(name: str) -> None:
 
 
 def test_there_are_no_others() -> None:
-    assert [one.name for one in known() if one.type == vhost.VHOST_VIRTIO] == [
+    assert [one.name for one in requests().values() if one.type == vhost.VHOST_VIRTIO] == [
         name for name, value in vars(vhost).items() if isinstance(value, Ioctl)
     ]
     assert {name for name, value in vars(vhost).items() if isinstance(value, Ioctl)} == set(VALUES)
@@ -102,6 +103,6 @@ def test_the_live_update_series_is_marked() -> None:
 
 @pytest.mark.parametrize("number", [0x00, 0x12, 0x83])
 def test_three_pairs_share_a_number_and_differ_in_direction(number: int) -> None:
-    pair = [one for one in known() if (one.type, one.nr) == (0xAF, number)]
+    pair = [one for one in requests().values() if (one.type, one.nr) == (0xAF, number)]
     assert len(pair) == 2
     assert pair[0].direction != pair[1].direction

@@ -71,13 +71,6 @@ def test_and_as_s390x_does() -> None:
     assert packed == bytes.fromhex("00000001 00000000 0000000000000001") + bytes(17) + b"\3" + bytes(38)
 
 
-def test_the_union_can_be_read_as_its_padding() -> None:
-    shape = layout(t.vhost_msg_v2.choose("padding"), X86_64)
-    packed = shape.pack(type=2, padding=bytes(range(64)))
-    assert shape.unpack(packed).padding == bytes(range(64))
-    assert layout(t.vhost_msg_v2, X86_64).unpack(packed).iotlb.perm == 24
-
-
 def test_a_file_can_be_taken_away() -> None:
     shape = layout(t.vhost_vring_file, X86_64)
     assert shape.unpack(shape.pack(index=1, fd=t.VHOST_FILE_UNBIND)).fd == -1

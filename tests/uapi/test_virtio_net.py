@@ -25,9 +25,7 @@ def test_header_sizes_are_what_devices_reckon_with() -> None:
 def test_the_checksum_words_of_the_header_have_two_more_meanings() -> None:
     shape = layout(n.virtio_net_hdr_v1, X86_64)
     assert shape.offset("csum_start") == shape.offset("csum.start") == shape.offset("rsc.segments") == 6
-    packed = shape.pack(csum_start=14, csum_offset=16, num_buffers=1)
-    assert layout(n.virtio_net_hdr_v1.choose("csum"), X86_64).unpack(packed).csum == (14, 16)
-    assert layout(n.virtio_net_hdr_v1.choose("rsc"), X86_64).unpack(packed).rsc.dup_acks == 16
+    assert shape.offset("csum_offset") == shape.offset("csum.offset") == shape.offset("rsc.dup_acks") == 8
 
 
 def test_a_command_has_a_class_and_a_number() -> None:

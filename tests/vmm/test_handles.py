@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vdpasim.sim import File, Process, Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost as uapi
-from vdpasim.uapi.abi import ABIS, I386, X86_64, Abi
-from vdpasim.vmm.handles import Message, Vhost, VhostNet, VhostVdpa, decode_message, encode_message, layout_size
+from vdpasim.uapi.abi import ABIS, I386, X86_64
+from vdpasim.uapi.message import Message, decode_message, encode_message
+from vdpasim.vmm.handles import Vhost, VhostNet, VhostVdpa
 from vdpasim.vmm.transport import run_sync
 
 
@@ -121,35 +120,6 @@ class TestBytes:
 
 
 class TestMessages:
-    @pytest.mark.parametrize(
-        ("abi", "version", "size", "offset"),
-        [(X86_64, 2, 72, 8), (X86_64, 1, 72, 8), (I386, 2, 72, 8), (I386, 1, 68, 4)],
-    )
-    def test_sizes_and_offsets_of_the_formats(self, abi: Abi, version: int, size: int, offset: int) -> None:
-        data = encode_message(abi, Message(version, 0, 0x1122, 0, 0, 0, 0))
-        assert (len(data), data.index(b"\x22\x11")) == (size, offset)
-
-    @pytest.mark.parametrize("name", sorted(ABIS))
-    @given(data=st.data())
-    def test_what_was_written_is_read(self, name: str, data: st.DataObject) -> None:
-        u64s, u8s = st.integers(0, (1 << 64) - 1), st.integers(0, 255)
-        version = data.draw(st.sampled_from([1, 2]))
-        asid = data.draw(st.integers(0, (1 << 32) - 1)) if version == 2 else 0
-        iova, size, uaddr = (data.draw(u64s) for _ in range(3))
-        message = Message(version, asid, iova, size, uaddr, data.draw(u8s), data.draw(u8s))
-        encoded = encode_message(ABIS[name], message)
-        assert len(encoded) <= layout_size(ABIS[name])
-        assert decode_message(ABIS[name], encoded) == message
-
-    @pytest.mark.parametrize("data", [b"", b"\2\0\0", b"\3" + bytes(71), bytes(72)])
-    def test_other_bytes_are_no_message(self, data: bytes) -> None:
-        with pytest.raises(ValueError, match="not a vhost message"):
-            decode_message(X86_64, data)
-
-    def test_a_message_may_be_too_short(self) -> None:
-        with pytest.raises(ValueError, match="33 bytes are too short"):
-            decode_message(X86_64, encode_message(X86_64, Message(2, 0, 0, 0, 0, 0, 0))[:33])
-
     def test_kinds_have_their_methods(self) -> None:
         wire = Wire()
         handle = VhostVdpa(wire)

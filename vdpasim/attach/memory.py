@@ -88,6 +88,10 @@ class LivePages:
 
     kernel: Kernel
     objects: dict[tuple[str, int], LiveObject] = attrs.Factory(dict[tuple[str, int], LiveObject])
+    version: int = 0
+
+    def frame(self, paddr: int, *, write: bool) -> None:
+        """None, as of :class:`LiveMm`."""
 
     def object_of(self, mapping: Mapping) -> LiveObject:
         """The object behind a mapping that has a file."""
@@ -174,6 +178,9 @@ class LiveMm:
         self._text: bytes = b""
         self._known: list[Mapping] = []
         self._seq = 0
+
+    def frame(self, addr: int, *, write: bool) -> None:
+        """None: another process's memory has no view here."""
 
     def close(self) -> None:
         """Give the descriptors back; the object must not be used again."""

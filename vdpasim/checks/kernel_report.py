@@ -1,4 +1,9 @@
-"""``kernel.*``: memory-unsafe behaviour of a real kernel, which the simulated one reports instead of performing."""
+"""What the machine says of itself: ``kernel.*``, and what a story has seen.
+
+Theory. Memory-unsafe behaviour of a real kernel is reported by the simulated one instead of performed
+(``kernel.oops``, ``kernel.leak``), and so is a loop it would never leave (``kernel.hang``). A story reports the same
+way what only it can see (``Simulator.violation``).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from vdpasim.core.events import Event, Kind
 
 @attrs.define
 class KernelReport:
-    """Collects what the kernel said of itself."""
+    """Collects what was reported."""
 
     findings: list[Finding] = attrs.Factory(list["Finding"])
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vdpasim.uapi.abi import ABIS
-from vdpasim.uapi.catalog import structs
-from vdpasim.uapi.ioctl import known
+from vdpasim.uapi.catalog import requests, structs
 from vdpasim.uapi.layout import layout
 
 if TYPE_CHECKING:
@@ -183,19 +182,19 @@ def _print_diff(chosen: Sequence[Struct], first: Abi, second: Abi, *, as_json: b
         for struct in chosen
         if struct.name not in found and layout(struct, first).align != layout(struct, second).align
     ]
-    requests = [
+    numbers = [
         (ioctl.name, ioctl.request(first), ioctl.request(second))
-        for ioctl in known()
+        for ioctl in requests().values()
         if ioctl.request(first) != ioctl.request(second)
     ]
     if as_json:
-        body = {"abis": [first.name, second.name], "structs": found, "align_only": align, "requests": requests}
+        body = {"abis": [first.name, second.name], "structs": found, "align_only": align, "requests": numbers}
         click.echo(json.dumps(body, indent=2))
         return
     for name, lines in found.items():
         click.echo(f"struct {name}: {'; '.join(lines)}")
-    for name, one, two in requests:
+    for name, one, two in numbers:
         click.echo(f"{name}: {one:#010x} against {two:#010x}")
-    click.echo(f"{first.name} against {second.name}: {len(found)} structs and {len(requests)} requests differ")
+    click.echo(f"{first.name} against {second.name}: {len(found)} structs and {len(numbers)} requests differ")
     if align:
         click.echo(f"in alignment only: {', '.join(align)}")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vdpasim.conform.replay import Selection, evidence, evidence_counts, replay, trace_files
+from vdpasim.conform import evidence
+from vdpasim.conform.replay import Selection, replay, trace_files
 from vdpasim.conform.report import (
     ReviewError,
     as_json,
@@ -72,9 +73,9 @@ def command(paths: tuple[Path, ...], as_object: bool, kernel: str | None, **opti
 
 
 def _write_evidence(path: Path, verdicts: Sequence[Verdict]) -> None:
-    found = evidence(verdicts)
+    found = evidence.collect(verdicts)
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
-    counts = ", ".join(f"{kind} {count}" for kind, count in evidence_counts(found).items())
+    counts = ", ".join(f"{kind} {count}" for kind, count in evidence.count_kinds(found).items())
     click.echo(f"evidence of the rules: {counts}", err=True)
 
 

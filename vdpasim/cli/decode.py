@@ -14,18 +14,16 @@ from typing import Any
 import click
 
 from vdpasim.cli.abi import find_abi
-from vdpasim.uapi import catalog
 from vdpasim.uapi.abi import ABIS, Abi
-from vdpasim.uapi.ioctl import Ioctl, by_name, by_request, decode, known, near
-from vdpasim.uapi.message import Message, describe
+from vdpasim.uapi.catalog import by_request, near, requests
+from vdpasim.uapi.ioctl import Ioctl, decode
+from vdpasim.uapi.message import Description, describe
 
 LIMIT = 4096
 """Bytes read at most; a message has 72."""
 
 _SEPARATORS = re.compile(r"0[xX]|\\x|[\s,:]")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
-
-assert catalog.HEADERS  # importing the headers registers their requests
 
 _abi_option = click.option("--abi", metavar="A", default="x86_64", help=f"One of {', '.join(ABIS)}.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,7 +49,7 @@ def msg(text: str, abi: str, as_json: bool) -> int:
         raise click.UsageError("HEX is not an even number of hexadecimal digits")
     if len(data) > LIMIT:
         problem = f"more than {LIMIT} bytes, and a message has 72 at most"
-        message = Message(model, len(data), "", (), (problem,), ())
+        message = Description(model, len(data), "", (), (problem,), ())
     else:
         message = describe(data, model)
     if as_json:
@@ -77,7 +75,7 @@ def _standard_input() -> bytes:
     return data if converted is None else converted
 
 
-def _json_message(message: Message) -> dict[str, Any]:
+def _json_message(message: Description) -> dict[str, Any]:
     return {
         "format": message.format or None,
         "abi": message.abi.name,
@@ -89,7 +87,7 @@ def _json_message(message: Message) -> dict[str, Any]:
     }
 
 
-def _print_message(message: Message) -> None:
+def _print_message(message: Description) -> None:
     if message.format:
         click.echo(f"{message.format}, {message.length} bytes, read as {message.abi.name}")
     for member in message.members:
@@ -121,8 +119,8 @@ def ioctl(request: str, abi: str, as_json: bool) -> int:
 
 
 def _number(text: str, abi: Abi) -> int:
-    if any(one.name == text for one in known()):
-        return by_name(text).request(abi)
+    if text in requests():
+        return requests()[text].request(abi)
     base = 16 if _HEX.fullmatch(text) and not text.isdigit() else 0
     try:
         number = int(text, base)

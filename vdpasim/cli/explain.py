@@ -13,16 +13,11 @@ import difflib
 import importlib
 import json
 import re
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import vdpasim
-from vdpasim.conform.evidence import kind, stored
-from vdpasim.conform.replay import evidence_counts
+from vdpasim.conform.evidence import count_kinds, kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES, Switch
@@ -89,33 +84,6 @@ def depending(switch: str) -> list[str]:
     return [rule.id for rule in RULES.values() if switch in rule.switch_names()]
 
 
-def asked_in(switch: str) -> list[str]:
-    """The files of the core that ask for a switch; none, if it changes nothing in this simulator yet."""
-    return [name for name, text in _core().items() if f'"{switch}"' in text]
-
-
-@cache
-def _core() -> dict[str, str]:
-    # path below core/ -> source, of whatever may ask for a switch
-    core = Path(str(files("vdpasim.core")))
-    tables = {core / "switches.py", core / "profiles.py"}
-    paths = sorted(path for path in core.rglob("*.py") if path not in tables and path.parent.name != "rules")
-    return {path.relative_to(core).as_posix(): path.read_text("utf-8") for path in paths}
-
-
-@cache
-def _tests() -> dict[str, str]:
-    # path -> source of the tests, where this runs from a checkout
-    root = Path(vdpasim.__file__).parent.parent
-    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(root.glob("tests/**/*.py"))}
-
-
-def files_naming(rule: str) -> list[str]:
-    """The test files that name a rule; none where the tests are not installed."""
-    name = re.compile(rf"(?<![\w.-]){re.escape(rule)}(?![\w.-])")
-    return [path for path, text in _tests().items() if name.search(text)]
-
-
 # ---------------------------------------------------------------------------------------------------------------- JSON
 
 
@@ -135,7 +103,6 @@ def rule_json(rule: Rule, confirmed: dict[str, Evidence]) -> dict[str, Any]:
         "evidence": kind(rule.id, confirmed),
         "cases": found.count if found else 0,
         "first_cases": list(found.cases) if found else [],
-        "tests": files_naming(rule.id),
     }
 
 
@@ -148,13 +115,13 @@ def switch_json(switch: Switch) -> dict[str, Any]:
         "kernels": [name for name, on in PROFILES.items() if switch.name in on],
         "implies": sorted(IMPLIED.get(switch.name, ())),
         "rules": depending(switch.name),
-        "asked_in": asked_in(switch.name),
+        "unmodelled": switch.unmodelled,
     }
 
 
 def counts_json() -> dict[str, int]:
     """The number of rules, and of those resting on each kind of evidence."""
-    return {"rules": len(RULES), **evidence_counts(stored())}
+    return {"rules": len(RULES), **count_kinds(stored())}
 
 
 # ---------------------------------------------------------------------------------------------------------------- text
@@ -176,8 +143,6 @@ def rule_text(rule: Rule, confirmed: dict[str, Evidence]) -> Iterator[str]:
         docs = "; ".join(SWITCHES[word.removeprefix("-")].doc for word in one.split("|"))
         yield _line("switch", f"{' or '.join(words)}: {docs}")
     yield _line("evidence", _evidence_text(rule, confirmed))
-    for path in files_naming(rule.id):
-        yield _line("test", path)
 
 
 def _line(label: str, text: str) -> str:
@@ -208,13 +173,15 @@ def switch_text(switch: Switch) -> Iterator[str]:
     if switch.since:
         yield _line("since", switch.since)
     yield _line("kernels", f"on in {', '.join(row['kernels']) or 'none'}; off in {', '.join(off) or 'none'}")
-    example = f"{off[-1]}+{switch.name}" if off else f"{next(iter(PROFILES))}-{switch.name}"
-    yield _line("use", f"--kernel {example}")
+    if switch.unmodelled:
+        yield _line("effect", f"none in this simulator: {switch.unmodelled}")
+    else:
+        example = f"{off[-1]}+{switch.name}" if off else f"{next(iter(PROFILES))}-{switch.name}"
+        yield _line("use", f"--kernel {example}")
     if row["implies"]:
         yield _line("brings", ", ".join(row["implies"]))
     for rule in row["rules"]:
         yield _line("rule", f"{rule}: {RULES[rule].when}")
-    yield _line("asked in", ", ".join(row["asked_in"]) or "nothing: it changes nothing in this simulator yet")
 
 
 def list_text(rules: Iterable[Rule]) -> Iterator[str]:

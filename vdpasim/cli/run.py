@@ -12,6 +12,8 @@ from vdpasim.core.profiles import ProfileError
 from vdpasim.scenario import reports
 from vdpasim.scenario.loader import ScenarioError, load
 from vdpasim.scenario.runner import run
+from vdpasim.sim.errors import UsageError
+from vdpasim.sim.faults import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,17 +21,12 @@ if TYPE_CHECKING:
     from vdpasim.scenario.runner import Verdict
 
 
-class Mistake(click.ClickException):
-    """The command cannot be carried out as it was given; one line says why."""
-
-    exit_code = 2
-
-
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--kernel", help="Profile string instead of the scenario's own, 6.12 or 7.1+live-update-v1.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="No effect unless a story draws (sim.choice).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
@@ -40,6 +37,7 @@ def command(
     kernel: str | None,
     seed: int,
     settings: tuple[str, ...],
+    faults: tuple[str, ...],
     demo: bool,
     as_json: bool,
     as_ktap: bool,
@@ -52,12 +50,13 @@ def command(
     """
     try:
         pairs = dict(_pair(text) for text in settings)
+        planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
-        verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs)]
-    except (ScenarioError, ProfileError) as error:
-        raise Mistake(str(error)) from None
+        verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs, faults=planned)]
+    except (ScenarioError, ProfileError, UsageError) as error:
+        raise click.UsageError(str(error)) from None
     if not verdicts:
-        raise Mistake("no scenario is marked demo")
+        raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     render = reports.told if demo else reports.table
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
@@ -81,7 +80,7 @@ def _write(verdicts: list[Verdict], junitxml: Path | None, trace: Path | None) -
             for name, verdict in _file_names(verdicts):
                 (trace / name).write_text(verdict.trace, encoding="utf-8")
     except OSError as error:
-        raise Mistake(str(error)) from None
+        raise click.UsageError(str(error)) from None
 
 
 def _file_names(verdicts: list[Verdict]) -> Iterator[tuple[str, Verdict]]:

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-import vdpasim.uapi.vhost  # registers the requests by name  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from vdpasim.conform.cases import Symbols, TraceFormatError
 from vdpasim.conform.floor import PROT_LETTERS, Answer, Interrupted
 from vdpasim.uapi import errno
-from vdpasim.uapi.ioctl import by_name
+from vdpasim.uapi.catalog import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,10 +194,9 @@ def _refusal(step: Step, error: OSError) -> Answer:
 
 
 def _request(name: str) -> int:
-    try:
-        return by_name(name).request()
-    except KeyError:
-        raise TraceFormatError(f"the case uses an unknown request {name!r}") from None
+    if name not in requests():
+        raise TraceFormatError(f"the case uses an unknown request {name!r}")
+    return requests()[name].request()
 
 
 def _simple(

@@ -78,7 +78,7 @@ def trace_files(paths: Iterable[Path]) -> list[Path]:
 def replay(
     paths: Iterable[Path], selection: Selection, profile: str | None, accepted: Mapping[tuple[str, str], str]
 ) -> Iterator[Verdict]:
-    """Replay files on the simulator; ``profile`` replaces the one the cases name, the rest is as in :func:`verdicts`."""
+    """Replay files on the simulator; ``profile`` replaces the one the cases name; else as :func:`verdicts`."""
     return verdicts(paths, selection, accepted, lambda found, case, reason: judge(found, case, profile, reason))
 
 

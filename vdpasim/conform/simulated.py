@@ -85,7 +85,7 @@ class SimulatedFloor:
         self.proc.mmap(PAGE_SIZE, addr=SHARED_AT, shared=True)
 
     def _memory(self, length: int, **how: Any) -> Memory:
-        return Memory(self.sim.object_name("buffer"), length, self.sim.pages, **how)
+        return Memory(self.sim.pages.unique("buffer"), length, self.sim.pages, **how)
 
     def _file(self, fd: str) -> File:
         if fd not in self._files:

@@ -36,7 +36,7 @@ from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 
 if TYPE_CHECKING:
-    from vdpasim.core.ports import Caller
+    from vdpasim.core.ports import Caller, FaultPort
     from vdpasim.core.switches import Switches
 
 
@@ -317,6 +317,8 @@ class Kernel:
     """Serial numbers of the entries of every vhost-vdpa table, so that events name an entry by one number."""
     violations: list[tuple[str, str]] = attrs.Factory(list["tuple[str, str]"])
     """(id, text) of every :meth:`violation`, also without a sink."""
+    faults: FaultPort | None = None
+    """Decides what goes wrong, see ``core/faults.py``; drivers ask it only while it is set."""
 
     # -- what goes in
 
@@ -430,6 +432,11 @@ class Kernel:
         number = self.names.get(stem, 0)
         self.names[stem] = number + 1
         return f"{stem}-{number}"
+
+    @property
+    def observed(self) -> bool:
+        """Whether somebody wants to see, or to come between, the single accesses of a device."""
+        return self.points or self.sink is not None or self.faults is not None
 
     def on(self, switch: str) -> bool:
         """Whether a behaviour switch is on."""

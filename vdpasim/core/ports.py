@@ -14,6 +14,8 @@ PA             a map entry over pinned pages          :class:`Pages`
 passthrough    the I/O address itself                 either of the two
 =============  =====================================  =====================
 
+One protocol is about nothing real: :class:`FaultPort`, which says what goes wrong and when.
+
 Ranges are inclusive ``[start, last]``. Addresses are plain integers in 0 .. 2^64-1, sizes and lengths are bytes,
 except that ``pin`` counts pages because the kernel does.
 """
@@ -112,6 +114,11 @@ class Mm(Protocol):
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> int:
         """Store ``data`` at ``addr``; the number of bytes stored before the first absent or unwritable page."""
 
+    def frame(self, addr: int, *, write: bool) -> tuple[bytearray, int] | None:
+        """The bytes of the frame behind an address and the offset of the address in them, good while the version of
+        :class:`Pages` stays; None where only :meth:`read` and :meth:`write` lead.
+        """
+
     def vmas(self, addr: int) -> Iterator[VmaView]:
         """The VMAs in address order, beginning with the first whose last byte is at or above ``addr``
         (``find_vma``).
@@ -132,6 +139,15 @@ class Mm(Protocol):
 
 class Pages(Protocol):
     """Physical memory: what PA-mode devices and passthrough without an owner address."""
+
+    @property
+    def version(self) -> int:
+        """Changes whenever an address of any kind may have come to mean another frame, or none."""
+
+    def frame(self, paddr: int, *, write: bool) -> tuple[bytearray, int] | None:
+        """The bytes of the frame at an address and the offset of the address in them; None where only :meth:`read` and
+        :meth:`write` lead.
+        """
 
     def read(self, paddr: int, length: int) -> bytes:
         """As :meth:`Mm.read`; short where no memory is."""
@@ -222,6 +238,28 @@ class Caller(Protocol):
     @property
     def limits(self) -> Limits:
         """Its limits and capabilities."""
+
+
+class Strike(NamedTuple):
+    """What befalls one occurrence of an operation."""
+
+    errno: int = 0
+    """It fails with this; 0: it does not fail."""
+    delay_ns: int = 0
+    """It happens that much later."""
+    drop: bool = False
+    """It does not happen, and nobody is told."""
+
+
+class FaultPort(Protocol):
+    """Decides what goes wrong; ``core/faults.py`` asks it and carries out what it says."""
+
+    def strike(self, op: str, device: str) -> Strike | None:
+        """Called once for each occurrence of an operation; None: it goes its way.
+
+        ``op`` is a request's name, a message type, ``open``, ``set_map``, ``dma_map``, ``dma_unmap``, ``kick``,
+        ``call``, ``config``, ``dma.read`` or ``dma.write``; ``device`` is the name events give the device.
+        """
 
 
 class Tap(Protocol):

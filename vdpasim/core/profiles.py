@@ -16,8 +16,17 @@ from vdpasim.core.switches import SWITCHES, Switches
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_6_1 = frozenset({"F1", "F2", "F3", "F5", "F10", "F14", "F15", "F16", "F13"})
-_SINCE_6_12 = frozenset(
+_NOT_MENDED = frozenset(
+    {
+        "bug-va-undo-wipes-all",
+        "bug-get-id-status",
+        "bug-rx-overrun-stops",
+        "bug-ctrl-ack-carry",
+        "bug-ctrl-partial-mac",
+    }
+)
+_6_1 = _NOT_MENDED | {"F1", "F2", "F3", "F5", "F10", "F14", "F15", "F16", "F13"}
+_SINCE_6_12 = _NOT_MENDED | frozenset(
     {
         "va-mode",
         "passthrough",
@@ -53,7 +62,11 @@ PROFILES: dict[str, frozenset[str]] = {
 }
 """Profile name -> the switches that are on."""
 
-IMPLIED: dict[str, frozenset[str]] = {"live-update-v1": frozenset({"lu-advertise"})}
+IMPLIED: dict[str, frozenset[str]] = {
+    "live-update-v1": frozenset({"lu-advertise"}),
+    # before 6.3 a ring that was set up, for the first time or again, began at 0
+    "bug-enable-twice": frozenset({"bug-enable-base"}),
+}
 """Switches that another one brings along when it is added."""
 
 

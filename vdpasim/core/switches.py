@@ -2,8 +2,9 @@
 
 Theory. A driver never asks for a version; it asks ``kernel.on("F4")``. A profile (``profiles.py``) is a set of
 switches, and a user's string adds or removes single ones: ``7.1+live-update-v1-F3``. The ``Fn`` names are the fixes
-that went in after 7.1 and were backported unevenly; the other names are features and changes of behaviour;
-``live-update-*`` are patch series that never merged.
+that went in after 7.1 and were backported unevenly; ``bug-*`` are bugs, on in the kernels that have them, which for most is
+none any more; the other names are features and changes of behaviour; ``live-update-*`` are patch series that never
+merged.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Switch:
     """What is different when it is on."""
     since: str = ""
     """Kernel that brought it, as far as known."""
+    fixed: str = ""
+    """Of a bug: kernel that mended it, as far as known; empty for one that the newest still has."""
     unmodelled: str = ""
     """Why turning it changes nothing here; empty for a switch that does."""
 
@@ -83,11 +86,48 @@ _ROWS = (
     ("features-array", "VHOST_GET/SET_FEATURES_ARRAY exist on vhost-net", "6.18"),
     ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),
     ("bug-features-array-zero-fill", "GET_FEATURES_ARRAY with count > 2 zeroes from word 0", "6.18"),
+    # bugs the newest kernels still have
+    ("bug-va-undo-wipes-all", "the undo of a VA-mode UPDATE at iova 0 that mapped nothing empties the address space", "5.15"),
+    ("bug-get-id-status", "vdpa_sim_blk's GET_ID writes all its 20 bytes, over the status byte if need be", "5.13"),
+    ("bug-rx-overrun-stops", "vdpa_sim_net stops its pass when a frame finds no RX buffer", "5.7"),
+    ("bug-ctrl-ack-carry", "vdpa_sim_net acks an unknown control class as it acked the command before", "5.19"),
+    ("bug-ctrl-partial-mac", "vdpa_sim_net stores a MAC address that is too short as far as it goes", "5.19"),
     # series that never merged
     ("live-update-v1", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in January 2024", ""),
     ("live-update-v2", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in July 2024", ""),
     ("lu-advertise", "vdpa_sim offers backend features 9 and, in VA mode, 10 (in v1's patch 12; absent from v2)", ""),
 )
+
+_MENDED = (
+    # messages, IOTLB, misses
+    ("bug-message-without-iotlb", "vhost-net takes IOTLB messages before there is a device IOTLB", "4.11"),
+    ("bug-message-padding", "what is no field of a message that is read holds old kernel memory", "4.18"),
+    ("bug-no-msg-v2", "messages have one format, the one whose layout depends on the program's word size", "4.19"),
+    ("bug-miss-last-byte", "an UPDATE whose last byte is the missed one wakes nobody", "4.20"),
+    ("bug-iotlb-recreate-cache", "a device IOTLB made anew leaves the cached translations of the old one", "4.19"),
+    ("bug-update-size-zero", "UPDATE with size 0 is taken: at 0 it maps everything, with a size of 0", "5.17"),
+    ("bug-batch-size-zero", "BATCH_BEGIN and BATCH_END are refused unless they name a size", "5.17"),
+    ("bug-invalidate-size-zero", "INVALIDATE with size 0 is refused", "6.6"),
+    ("bug-lookup-grows", "the end of a look-up moves on with every piece of the buffer", "6.2"),
+    ("bug-stale-misses", "removing the backend leaves its misses to be read", "6.2"),
+    ("bug-update-wrap", "vhost-vdpa takes an UPDATE that wraps around the end of the address space", "5.14"),
+    ("bug-user-range-off-by-one", "a user range that ends with the last byte there is counts as an overflow", "5.14"),
+    ("bug-pin-leak", "a PA-mode UPDATE that fails half-way leaves the pages pinned that it had not mapped yet", "5.10"),
+    ("bug-close-leaks-asid", "close drops the entries of address space 0 only", "6.2"),
+    # rings
+    ("bug-indirect-limit", "vringh counts the descriptors of an indirect table against the size of the ring", "5.19"),
+    ("bug-zero-length-segment", "vringh's copies do not get past a descriptor of length 0", "6.6"),
+    ("bug-vringh-short-copy", "vringh takes a copy that came up short for a whole one", "6.18"),
+    # control
+    ("bug-config-ctx-dangles", "close puts the config eventfd and the device goes on pointing at it", "5.12"),
+    ("bug-config-underflow", "32-bit kernels let GET_CONFIG and SET_CONFIG begin beyond the end", "5.17"),
+    # vdpa_sim
+    ("bug-ring-max", "vdpa_sim sets rings up with the largest size instead of the one that was set", "6.2"),
+    ("bug-enable-base", "vdpa_sim starts a ring at index 0 when it is enabled, whatever SET_VRING_BASE said", "6.3"),
+    ("bug-enable-twice", "vdpa_sim sets a ring up again when it is enabled though it is", "5.19"),
+    ("bug-blk-no-groups", "vdpa_sim_blk says that it has neither groups nor address spaces", "6.0"),
+)
+"""Bugs that every profile has mended: name, what is different, and the mainline kernel it was mended in."""
 
 _UNMODELLED = {
     "F6": "handlers are atomic, so nothing can come between the old eventfd and the new one",
@@ -96,5 +136,8 @@ _UNMODELLED = {
     "F13": "leaving passthrough and unmapping are one step",
 }
 
-SWITCHES: dict[str, Switch] = {name: Switch(name, doc, since, _UNMODELLED.get(name, "")) for name, doc, since in _ROWS}
+SWITCHES: dict[str, Switch] = {
+    **{name: Switch(name, doc, since, unmodelled=_UNMODELLED.get(name, "")) for name, doc, since in _ROWS},
+    **{name: Switch(name, doc, fixed=fixed) for name, doc, fixed in _MENDED},
+}
 """Every switch by name, in the order of the table."""

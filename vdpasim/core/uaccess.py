@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Mm
     from vdpasim.uapi.abi import Abi
-    from vdpasim.uapi.layout import Struct
+    from vdpasim.uapi.table import Struct
 
 
 def access_ok(abi: Abi, addr: int, length: int) -> bool:

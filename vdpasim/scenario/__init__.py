@@ -3,22 +3,23 @@
 Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
 offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
 fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
-gone. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows.
+gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.sim.faults import parse
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 Body = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -33,7 +34,7 @@ class Scenario:
     kernels: tuple[str, ...]
     """Profile strings it runs on, each a run of its own."""
     expect: frozenset[str]
-    """The ids of the violations that must be found, exactly these."""
+    """The ids of the violations that must be found, exactly these, on a kernel that ``expects`` does not name."""
     abi: str
     """The kernel's ABI."""
     demo: bool
@@ -42,36 +43,52 @@ class Scenario:
     """Module options of vdpa_sim."""
     extensions: tuple[str, ...]
     """Device kinds no kernel has."""
+    expects: dict[str, frozenset[str]] = attrs.Factory(dict["str", "frozenset[str]"])
+    """The same for one kernel."""
+    faults: tuple[str, ...] = ()
+    """What goes wrong, in the notation of ``vdpasim faults``."""
+
+    def expected(self, kernel: str) -> frozenset[str]:
+        """The ids that must be found on a kernel."""
+        return self.expects.get(kernel, self.expect)
 
 
 def scenario(
     *,
-    kernel: str | tuple[str, ...] = "tip",
+    kernel: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]] = "tip",
     expect: str | tuple[str, ...] = (),
     abi: str = "x86_64",
     demo: bool = False,
     options: dict[str, int | bool] | None = None,
     extensions: tuple[str, ...] = (),
+    faults: str | tuple[str, ...] = (),
 ) -> Callable[[Body], Scenario]:
     """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside.
 
     Raises:
         TypeError: what is marked is no ``async def``.
+        UsageError: a fault that is none.
     """
-    kernels = (kernel,) if isinstance(kernel, str) else kernel
-    expected = frozenset([expect] if isinstance(expect, str) else expect)
+    kernels = (kernel,) if isinstance(kernel, str) else tuple(kernel)
+    expects = {name: _ids(ids) for name, ids in kernel.items()} if isinstance(kernel, Mapping) else {}
+    planned = tuple(str(parse(one)) for one in ([faults] if isinstance(faults, str) else faults))
 
     def mark(body: Body) -> Scenario:
         if not inspect.iscoroutinefunction(body):
             raise TypeError(f"{body.__name__} is no async def")
         doc = (body.__doc__ or "").strip()
-        return Scenario(body.__name__, doc, body, kernels, expected, abi, demo, dict(options or {}), extensions)
+        fixed = (abi, demo, dict(options or {}), extensions, expects, planned)
+        return Scenario(body.__name__, doc, body, kernels, _ids(expect), *fixed)
 
     return mark
 
 
+def _ids(ids: str | tuple[str, ...]) -> frozenset[str]:
+    return frozenset([ids] if isinstance(ids, str) else ids)
+
+
 @contextmanager
-def refused(errno: int, *, inside: int | None = None) -> Iterator[None]:
+def refused(errno: int, *, inside: int | None = None) -> Generator[None]:
     """A block that the simulated kernel must refuse.
 
     Args:
@@ -86,7 +103,7 @@ def refused(errno: int, *, inside: int | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno:
             raise AssertionError(f"{E.name(error.errno or 0)} where {E.name(errno)} was expected") from error
-        said = getattr(error, "handler_errno", error.errno)
+        said: int = getattr(error, "handler_errno", errno)
         if inside not in (None, said):
             raise AssertionError(f"{E.name(said)} inside where {E.name(inside or 0)} was expected") from error
     else:

@@ -2,13 +2,14 @@
 
 Theory. Each run gets a fresh machine, the standard checks, and a text trace. What was found is the set of violation ids
 of the checks, of the error the story ended with (an AssertionError is ``assertion``, a refusal nobody caught
-``oserror``, a deadlock ``deadlock``, anything else ``error``) and of requests that are not modelled. The verdict
-compares that set with the ids that are expected.
+``oserror``, a deadlock ``deadlock``, anything else ``error``), of requests that are not modelled and of faults that
+never fired. The verdict compares that set with the ids that are expected.
 """
 
 from __future__ import annotations
 
 import inspect
+import shlex
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from vdpasim.checks import Finding
 from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
-from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError, Violation
+from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vdpasim.scenario import Scenario
 
 
@@ -54,26 +57,49 @@ class Verdict:
 
 
 def run(
-    found: Found, *, kernel: str | None = None, seed: int = 0, settings: dict[str, str] | None = None
+    found: Found,
+    *,
+    kernel: str | None = None,
+    seed: int = 0,
+    settings: dict[str, str] | None = None,
+    faults: Iterable[str] = (),
 ) -> list[Verdict]:
-    """Run a scenario on each of its kernels, or on the one given.
+    """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
     Raises:
-        ScenarioError: a setting the scenario does not have, a value of the wrong type, a machine that cannot be made.
+        ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
+            that cannot be made.
         ProfileError: the kernel.
     """
     story = found.scenario
     values = _settings(story, settings or {})
     kernels = (kernel,) if kernel else story.kernels
-    return [_run_one(found, one, seed, values, settings or {}) for one in kernels]
+    added = tuple(faults)
+    flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
+    flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
+    return [_run_one(found, one, seed, values, added, flags) for one in kernels]
 
 
-def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], settings: dict[str, str]) -> Verdict:
+def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
     story = found.scenario
     try:
-        sim = Simulator(kernel, abi=story.abi, seed=seed, options=story.options, extensions=story.extensions)
+        return Simulator(
+            kernel,
+            abi=story.abi,
+            seed=seed,
+            options=story.options,
+            extensions=story.extensions,
+            faults=story.faults + faults,
+        )
     except UsageError as error:
         raise ScenarioError(f"{found.ident}: {error}") from None
+
+
+def _run_one(
+    found: Found, kernel: str, seed: int, values: dict[str, Any], faults: tuple[str, ...], flags: str
+) -> Verdict:
+    story = found.scenario
+    sim = _machine(found, kernel, seed, faults)
     oracles = standard()
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
@@ -89,17 +115,18 @@ def _run_one(found: Found, kernel: str, seed: int, values: dict[str, Any], setti
     ended = _play(sim, found, values)
     for oracle in oracles:
         oracle.finish()
-    findings = ended + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
+    unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
+    findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
     ids = frozenset(finding.id for finding in findings)
-    passed = ids == story.expect
-    flags = "".join(f" --set {key}={value}" for key, value in settings.items())
+    expected = story.expected(kernel)
+    passed = ids == expected
     return Verdict(
         found.ident,
         story.name,
         story.doc.partition("\n")[0],
         kernel,
         passed,
-        tuple(sorted(story.expect)),
+        tuple(sorted(expected)),
         tuple(findings),
         trace.text(),
         sim.kernel.steps,
@@ -126,8 +153,6 @@ def _outcome(error: BaseException) -> tuple[str, str]:
     notes = "; ".join(getattr(error, "__notes__", []))
     behind = f" ({notes})" if notes else ""
     match error:
-        case Violation():
-            return error.id, error.text
         case AssertionError():
             return "assertion", (str(error) or "an assertion of the story failed") + behind
         case Deadlock():

@@ -119,7 +119,7 @@ class Process:
         by default none are.
         """
         pages = folio_pages or (HUGE_PAGES if hugetlb else 1)
-        memory = Memory(self.sim.object_name(f"{self.name}/{name}"), length, self.sim.pages, folio_pages=pages)
+        memory = Memory(self.sim.pages.unique(f"{self.name}/{name}"), length, self.sim.pages, folio_pages=pages)
         return self.install("memfd:" + name, MemfdFile(memory))
 
     def socket(self, kind: str, ifname: str = "") -> File:

@@ -19,13 +19,14 @@ from vdpasim.core.mm.rlimit import Rlimits
 from vdpasim.core.vhost.net import VhostNetNode
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import Deadlock, UsageError
+from vdpasim.sim.faults import Fault, FaultPlan, Injected
 from vdpasim.sim.process import Process
 from vdpasim.sim.vdpa import Vdpa
 from vdpasim.uapi.abi import ABIS
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from vdpasim.core.events import Event
     from vdpasim.core.fs.file import CharDev
@@ -46,11 +47,12 @@ class Simulator:
         seed: what :meth:`choice` draws from.
         options: module options of vdpa_sim for devices that do not set their own (``use_va``, ``batch_mapping``,
             ``max_iotlb_entries``).
-        extensions: device kinds no kernel has, ``vhost-vdpa+miss``.
+        extensions: what no kernel has, ``vhost-vdpa+miss`` and ``net_peer``.
+        faults: what goes wrong, in the notation of :mod:`vdpasim.sim.faults`: ``VHOST_VDPA_SUSPEND:2:EIO``.
 
     Raises:
         ProfileError: the profile string.
-        UsageError: unknown ABI or extension.
+        UsageError: unknown ABI or extension, a fault that is none.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Simulator:
         seed: int = 0,
         options: dict[str, int | bool] | None = None,
         extensions: tuple[str, ...] = (),
+        faults: Iterable[Fault | str] = (),
     ) -> None:
         if abi not in ABIS:
             raise UsageError(f"unknown ABI {abi!r}; known are {', '.join(ABIS)}")
@@ -72,11 +75,13 @@ class Simulator:
         net = VhostNetNode(self.kernel)
         self.nodes[net.path] = net
         self.vdpa = Vdpa(self.kernel, self.pages, self.nodes, options or {}, extensions)
+        self.faults = FaultPlan(self.vdpa.bus.paths)
+        for fault in faults:
+            self.inject(fault)
         self.processes: list[Process] = []
         self.taps: dict[str, SocketFile] = {}
         """Taps by interface name."""
         self._tid = 100
-        self._objects: dict[str, int] = {}
         self._actors: list[hosts.Actor] = []
         self._sinks: list[Callable[[Event], None]] = []
 
@@ -110,12 +115,6 @@ class Simulator:
         mm.mmap(TEXT, TEXT_SIZE, PROT_READ | PROT_EXEC, shared=False, fixed=True)
         mm.mmap(stack, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
         return mm
-
-    def object_name(self, name: str) -> str:
-        """A memory object's name, made unique."""
-        number = self._objects.get(name, 0)
-        self._objects[name] = number + 1
-        return f"{name}#{number}" if number else name
 
     # -- running
 
@@ -173,6 +172,18 @@ class Simulator:
         """Sleep for virtual nanoseconds, from inside an actor."""
         await hosts.suspend(Sleep(None, deadline=self.kernel.now + ns))
 
+    # -- faults
+
+    def inject(self, fault: Fault | str) -> Injected:
+        """Let something go wrong from now on; the answer counts how often it did (``.fired``).
+
+        Raises:
+            UsageError: the notation.
+        """
+        injected = self.faults.add(fault)
+        self.kernel.faults = self.faults
+        return injected
+
     # -- observing and choosing
 
     def listen(self, sink: Callable[[Event], None]) -> None:
@@ -183,6 +194,10 @@ class Simulator:
     def _fan_out(self, event: Event) -> None:
         for sink in self._sinks:
             sink(event)
+
+    def violation(self, ident: str, text: str) -> None:
+        """Report what a story itself saw go wrong, in bytes, counts or errnos; it is a finding like those of checks."""
+        self.kernel.violation(ident, text)
 
     def choice(self, n: int) -> int:
         """A number from 0 to n-1 drawn from the seed."""

@@ -8,20 +8,30 @@ extension.
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
-from vdpasim.devices import vdpa_miss
+from vdpasim.devices import net_peer, vdpa_miss
+from vdpasim.devices.peer_device import NetPeer
+from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError, os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vdpasim.core.fs.file import CharDev
     from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Pages
     from vdpasim.core.vhost.vdpa import VhostVdpaNode
+
+EXTENSIONS: dict[str, Callable[[], list[MgmtDev]]] = {
+    vdpa_miss.EXTENSION: vdpa_miss.mgmtdevs,
+    net_peer.EXTENSION: net_peer.mgmtdevs,
+}
+"""What no kernel has, by the name a simulator is asked for it -> its management devices."""
 
 
 class Device:
@@ -41,6 +51,44 @@ class Device:
         """The device itself, for looking inside."""
         return self.node.device
 
+    @property
+    def peer(self) -> NetPeer:
+        """The device as ``net_peer``.
+
+        Raises:
+            UsageError: it is of another kind.
+        """
+        device = self.node.device
+        if not isinstance(device, NetPeer):
+            raise UsageError(f"{self.name} is no net_peer: it has no far end")
+        return device
+
+    def set_link(self, up: bool) -> None:
+        """``net_peer``: plug the cable in or pull it, at run time.
+
+        Raises:
+            UsageError: the device is of another kind.
+        """
+        self.peer.set_link(up)
+        hosts.run_idle(self.node.kernel)
+
+    def inject(self, frame: bytes, pair: int = 0) -> None:
+        """``net_peer``: a frame comes in from the wire, on a queue pair.
+
+        Raises:
+            UsageError: the device is of another kind.
+        """
+        self.peer.inject(frame, pair)
+        hosts.run_idle(self.node.kernel)
+
+    def write_pcap(self, path: str | PathLike[str]) -> None:
+        """``net_peer``: write the frames that passed, with virtual time in nanoseconds.
+
+        Raises:
+            UsageError: the device is of another kind.
+        """
+        Path(path).write_bytes(self.peer.pcap())
+
 
 class Vdpa:
     """Management of one bus."""
@@ -57,9 +105,10 @@ class Vdpa:
         self.options = options
         self._provide((vdpa_sim_net.MGMTDEV, vdpa_sim_blk.MGMTDEV))
         for extension in extensions:
-            if extension != vdpa_miss.EXTENSION:
-                raise UsageError(f"unknown extension {extension!r}; there is {vdpa_miss.EXTENSION!r}")
-            self._provide(vdpa_miss.mgmtdevs())
+            if extension not in EXTENSIONS:
+                known = ", ".join(repr(name) for name in EXTENSIONS)
+                raise UsageError(f"unknown extension {extension!r}; there is {known}")
+            self._provide(EXTENSIONS[extension]())
 
     def _provide(self, mgmtdevs: Iterable[MgmtDev]) -> None:
         for mgmtdev in mgmtdevs:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vdpasim.core.events import LAYOUT, Event, Kind
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
-from vdpasim.uapi.ioctl import by_request
+from vdpasim.uapi.catalog import by_request
 from vdpasim.uapi.message import TYPE_NAMES, describe
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ def _result(ret: int, handler_errno: int, rule: str | None) -> str:
 
 
 def _event_text(kind: Kind, fields: tuple[Any, ...]) -> str:
+    if kind == Kind.FAULT:
+        device, what, _ = fields  # the errno stands in the words already
+        return f"*** fault {what} at {device}"
     pairs = zip(LAYOUT[kind], fields, strict=True)
     return kind.name.lower() + " " + " ".join(f"{name}={_value(name, value)}" for name, value in pairs)
 

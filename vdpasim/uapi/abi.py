@@ -67,16 +67,6 @@ class Abi:
         return hash(self.name)
 
     @property
-    def sizeof_long(self) -> int:
-        """Size of ``long`` in bytes."""
-        return self.bits // 8
-
-    @property
-    def sizeof_pointer(self) -> int:
-        """Size of a pointer in bytes."""
-        return self.bits // 8
-
-    @property
     def task_size(self) -> int:
         """First address that is not a user address: that of x86 with this word size, others differ a little."""
         return 0x7FFF_FFFF_F000 if self.bits == 64 else 0xC000_0000

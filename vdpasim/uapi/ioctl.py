@@ -1,11 +1,9 @@
-"""ioctl numbers: encoding, decoding, and look-up by name and by number (mirrors asm/ioctl.h).
+"""ioctl numbers: encoding and decoding (mirrors asm/ioctl.h).
 
 Theory. A request number carries a direction, the size of its argument, a type (the driver's letter) and a number. A
 driver compares the whole 32 bits, so a header that got the direction or the size wrong makes a different request.
 That is not idle: VHOST_GET_BACKEND_FEATURES was declared ``_IOW`` in 4.19 and ``_IOR`` since, and programs built with
-the old header get ENOTTY. :func:`near` finds such relatives.
-
-An :class:`Ioctl` is registered by being made; importing ``vdpasim.uapi.vhost`` registers vhost's.
+the old header get ENOTTY. ``catalog.py`` looks requests up, and finds such relatives.
 """
 
 from __future__ import annotations
@@ -75,14 +73,6 @@ class Parts(NamedTuple):
     size: int
 
 
-class Near(NamedTuple):
-    """A known request that a number almost is."""
-
-    ioctl: Ioctl
-    difference: str
-    """In words, what the number has and what the known request has."""
-
-
 @cache
 def _request(ioctl: Ioctl, abi: Abi) -> int:
     size = 0 if ioctl.arg is None else measure(ioctl.arg, abi)[0]
@@ -127,82 +117,24 @@ def decode(request: int, abi: Abi = X86_64) -> Parts:
     )
 
 
-# -- makers and registry
-
-_registry: dict[str, Ioctl] = {}
-_by_number: dict[Abi, dict[int, Ioctl]] = {}
-
-
-def _register(ioctl: Ioctl) -> Ioctl:
-    if ioctl.name in _registry:
-        raise ValueError(f"ioctl {ioctl.name} is declared twice")
-    _registry[ioctl.name] = ioctl
-    _by_number.clear()
-    return ioctl
+# -- makers
 
 
 def io(name: str, type_: int, nr: int, doc: str = "", since: str = "") -> Ioctl:
     """A request without an argument (``_IO``)."""
-    return _register(Ioctl(name, Direction.NONE, type_, nr, None, doc, since))
+    return Ioctl(name, Direction.NONE, type_, nr, None, doc, since)
 
 
 def ior(name: str, type_: int, nr: int, arg: Type, doc: str = "", since: str = "") -> Ioctl:
     """A request whose argument the kernel fills (``_IOR``)."""
-    return _register(Ioctl(name, Direction.READ, type_, nr, arg, doc, since))
+    return Ioctl(name, Direction.READ, type_, nr, arg, doc, since)
 
 
 def iow(name: str, type_: int, nr: int, arg: Type, doc: str = "", since: str = "") -> Ioctl:
     """A request whose argument the kernel reads (``_IOW``)."""
-    return _register(Ioctl(name, Direction.WRITE, type_, nr, arg, doc, since))
+    return Ioctl(name, Direction.WRITE, type_, nr, arg, doc, since)
 
 
 def iowr(name: str, type_: int, nr: int, arg: Type, doc: str = "", since: str = "") -> Ioctl:
     """A request whose argument goes both ways (``_IOWR``)."""
-    return _register(Ioctl(name, Direction.READ_WRITE, type_, nr, arg, doc, since))
-
-
-def known() -> tuple[Ioctl, ...]:
-    """Every registered request, in the order of registration."""
-    return tuple(_registry.values())
-
-
-def by_name(name: str) -> Ioctl:
-    """The request of a name.
-
-    Raises:
-        KeyError: none is registered under it.
-    """
-    return _registry[name]
-
-
-def by_request(request: int, abi: Abi = X86_64) -> Ioctl | None:
-    """The request of a number, or None."""
-    table = _by_number.get(abi)
-    if table is None:
-        table = _by_number[abi] = {}
-        for ioctl in _registry.values():
-            table.setdefault(ioctl.request(abi), ioctl)
-    return table.get(request)
-
-
-def near(request: int, abi: Abi = X86_64) -> list[Near]:
-    """Known requests with the same type and number that differ in direction or size only."""
-    parts = decode(request, abi)
-    return [
-        Near(ioctl, _difference(parts, decode(ioctl.request(abi), abi)))
-        for ioctl in _registry.values()
-        if (ioctl.type, ioctl.nr) == (parts.type, parts.nr) and ioctl.request(abi) != request
-    ]
-
-
-def _difference(have: Parts, want: Parts) -> str:
-    words: list[str] = []
-    if have.direction != want.direction:
-        words.append(f"direction {_spell_direction(have)} instead of {_spell_direction(want)}")
-    if have.size != want.size:
-        words.append(f"size {have.size} instead of {want.size}")
-    return ", ".join(words)
-
-
-def _spell_direction(parts: Parts) -> str:
-    return "invalid" if parts.direction is None else parts.direction.macro
+    return Ioctl(name, Direction.READ_WRITE, type_, nr, arg, doc, since)

@@ -4,7 +4,7 @@ Theory. Every member goes to the next multiple of its alignment, and the whole i
 bytes left over are *holes*; they matter, because a hole in the middle of ``vhost_msg`` is why a 32-bit program's
 messages are misread by a 64-bit kernel. A :class:`Layout` carries a ``struct.Struct`` over the whole structure in
 which holes are pad bytes, so packing writes zeroes there and unpacking skips them. Field tables are made in
-``table.py``, whose names are all available here.
+``table.py``.
 """
 
 from __future__ import annotations
@@ -13,48 +13,11 @@ import struct as _struct
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vdpasim.uapi.table import (
-    S8,
-    S16,
-    S32,
-    S64,
-    U8,
-    U16,
-    U32,
-    U64,
-    Alternatives,
-    Array,
-    ArrayOf,
-    ByteArray,
-    Bytes,
-    Field,
-    Flex,
-    Nested,
-    Scalar,
-    Struct,
-    Type,
-    Union,
-    s8,
-    s16,
-    s32,
-    s64,
-    spell,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+from vdpasim.uapi.table import Alternatives, ArrayOf, ByteArray, Field, Scalar, Struct, Type, spell
 from vdpasim.uapi.values import Shape
 
 if TYPE_CHECKING:
     from vdpasim.uapi.abi import Abi
-
-__all__ = [
-    "S8", "S16", "S32", "S64", "U8", "U16", "U32", "U64",
-    "Alternatives", "Array", "ArrayOf", "ByteArray", "Bytes", "Field", "FieldLayout", "Flex", "Layout", "Nested",
-    "Scalar", "Struct", "Type", "Union", "layout", "measure", "s8", "s16", "s32", "s64", "spell",
-    "u8", "u16", "u32", "u64",
-]  # fmt: skip
 
 Buffer = bytes | bytearray | memoryview
 
@@ -82,7 +45,7 @@ class Layout:
         self.holes: tuple[tuple[int, int], ...] = tuple(_holes(struct, abi, self.size))
         """(offset, size) of the bytes no member covers, padding at the end included."""
         self._offsets = {field.name: field.offset for field in self.fields}
-        order = "<" if (struct.byteorder or abi.byteorder) == "little" else ">"
+        order = {"little": "<", "big": ">", None: abi.prefix}[struct.byteorder]
         self.struct = _struct.Struct(order + _format(struct, abi))
         """Over the whole structure, holes as pad bytes; for hot paths."""
         self._shape = Shape(struct)

@@ -1,6 +1,8 @@
-"""Bytes read as a vhost message, with words for what is odd about them (no kernel header).
+"""Vhost messages: made of integers, read as integers, and described with words for what is odd (no kernel header).
 
-Theory. A message says in its first word which format it has, and nothing says which machine laid it out. A 64-bit
+Theory. A program makes and reads a :class:`Message` in the layout of the ABI it was compiled for.
+
+A message says in its first word which format it has, and nothing says which machine laid it out. A 64-bit
 kernel reads the 68 bytes of an i386 ``vhost_msg`` with the payload four bytes too late: ``iova`` takes the upper half
 of the address and the lower half of the size, and the type byte falls into the padding, where it is 0. So
 :func:`describe` looks at the message as the ABI it is told; if that gives no sensible type and permission, it looks
@@ -39,6 +41,47 @@ _U64_MAX = (1 << 64) - 1
 _WITH_RANGE = (t.VHOST_IOTLB_UPDATE, t.VHOST_IOTLB_INVALIDATE, t.VHOST_IOTLB_REMAP)
 
 
+class Message(NamedTuple):
+    """What a program puts into a message and takes out of it."""
+
+    version: int
+    """1 or 2."""
+    asid: int
+    iova: int
+    size: int
+    uaddr: int
+    perm: int
+    type: int
+
+
+def encode_message(abi: Abi, message: Message) -> bytes:
+    """The bytes a program of that ABI writes."""
+    version, asid, *iotlb = message
+    head = (version, asid) if version == t.VHOST_IOTLB_MSG_V2 else (version,)
+    return layout(FORMATS[version], abi).struct.pack(*head, *iotlb)
+
+
+def decode_message(abi: Abi, data: bytes) -> Message:
+    """What a program of that ABI sees in the bytes it read.
+
+    Raises:
+        ValueError: too short, or neither version.
+    """
+    version = int.from_bytes(data[:4], abi.byteorder) if len(data) >= 4 else 0
+    if version not in FORMATS:
+        raise ValueError(f"not a vhost message: {data[:8].hex()}")
+    if len(data) < needed(FORMATS[version], abi):
+        raise ValueError(f"{len(data)} bytes are too short for a vhost message")
+    shape = layout(FORMATS[version], abi)
+    _, *fields = shape.struct.unpack(data[: shape.size].ljust(shape.size, b"\0"))
+    return Message(version, *fields) if version == t.VHOST_IOTLB_MSG_V2 else Message(version, 0, *fields)
+
+
+def message_size(abi: Abi) -> int:
+    """Bytes to read for one message of either version."""
+    return max(layout(format_, abi).size for format_ in FORMATS.values())
+
+
 class Member(NamedTuple):
     """One member of a message."""
 
@@ -51,7 +94,7 @@ class Member(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Message:
+class Description:
     """What :func:`describe` found."""
 
     abi: Abi
@@ -73,18 +116,18 @@ class Message:
         return next((member.value for member in self.members if member.name == name), None)
 
 
-def describe(data: bytes, abi: Abi) -> Message:
+def describe(data: bytes, abi: Abi) -> Description:
     """Read bytes as the message a kernel of an ABI would see."""
     word = int.from_bytes(data[:4], abi.byteorder, signed=True) if len(data) >= 4 else None
     if word not in FORMATS:
-        return Message(abi, len(data), "", (), tuple(_no_format(data, word, abi)), ())
+        return Description(abi, len(data), "", (), tuple(_no_format(data, word, abi)), ())
     members = _members(data, FORMATS[word], abi)
-    message = Message(abi, len(data), FORMATS[word].name, members, (), ())
+    message = Description(abi, len(data), FORMATS[word].name, members, (), ())
     problems = _length_problems(message) + _value_problems(message)
     if problems or len(data) < layout(FORMATS[word], abi).size:
         problems = _foreign(data, message) or problems
     notes = () if problems else tuple(_notes(data, message))
-    return Message(abi, len(data), message.format, members, tuple(problems), notes)
+    return Description(abi, len(data), message.format, members, tuple(problems), notes)
 
 
 def needed(format_: Struct, abi: Abi) -> int:
@@ -129,7 +172,7 @@ def _no_format(data: bytes, word: int | None, abi: Abi) -> list[str]:
     return lines
 
 
-def _length_problems(message: Message) -> list[str]:
+def _length_problems(message: Description) -> list[str]:
     format_ = getattr(t, message.format)
     size, least = layout(format_, message.abi).size, needed(format_, message.abi)
     if message.length < least:
@@ -139,7 +182,7 @@ def _length_problems(message: Message) -> list[str]:
     return []
 
 
-def _value_problems(message: Message) -> list[str]:
+def _value_problems(message: Description) -> list[str]:
     lines: list[str] = []
     type_, perm = message.value("iotlb.type"), message.value("iotlb.perm")
     if type_ is not None and type_ not in TYPE_NAMES:
@@ -162,16 +205,16 @@ def _range_problems(type_: int, iova: int, size: int) -> list[str]:
     return []
 
 
-def _sane(data: bytes, abi: Abi) -> Message | None:
+def _sane(data: bytes, abi: Abi) -> Description | None:
     # The message, if the bytes make sense on the ABI.
     word = int.from_bytes(data[:4], abi.byteorder)
     if word not in FORMATS or len(data) < needed(FORMATS[word], abi):
         return None
-    message = Message(abi, len(data), FORMATS[word].name, _members(data, FORMATS[word], abi), (), ())
+    message = Description(abi, len(data), FORMATS[word].name, _members(data, FORMATS[word], abi), (), ())
     return None if _value_problems(message) else message
 
 
-def _foreign(data: bytes, message: Message) -> list[str]:
+def _foreign(data: bytes, message: Description) -> list[str]:
     # Of a message that makes no sense: whether it does on a machine that lays it out differently.
     here = _sane(data, message.abi)
     own = layout(getattr(t, message.format), message.abi)
@@ -189,7 +232,7 @@ def _foreign(data: bytes, message: Message) -> list[str]:
     return []
 
 
-def _summary(message: Message) -> str:
+def _summary(message: Description) -> str:
     values = {member.name.removeprefix("iotlb."): member.value for member in message.members}
     return (
         f"{TYPE_NAMES[values['type']]} iova={values['iova']:#x} size={values['size']:#x} "
@@ -200,7 +243,7 @@ def _summary(message: Message) -> str:
 # -- notes
 
 
-def _notes(data: bytes, message: Message) -> list[str]:
+def _notes(data: bytes, message: Description) -> list[str]:
     format_ = getattr(t, message.format)
     shape = layout(format_, message.abi)
     least = needed(format_, message.abi)

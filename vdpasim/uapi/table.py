@@ -1,8 +1,7 @@
 """C structures as field tables: what a kernel header says, before any machine has laid it out.
 
 Theory. A :class:`Struct` lists its members as the header does. The members of an anonymous union or structure belong
-to the structure around it, as in C. A union is packed and unpacked by its first member; :meth:`Struct.choose` gives
-the same structure read by another member.
+to the structure around it, as in C. A union is packed and unpacked by its first member.
 
 Byte order is the machine's, except where a header says ``__le32`` or ``__virtio32``: such structures are
 little-endian (``byteorder="little"``).
@@ -120,25 +119,6 @@ class Struct:
         if any(field.flexible for field in fields[:-1]):
             raise ValueError(f"struct {name} has a flexible array that is not its last member")
 
-    def choose(self, member: str) -> Struct:
-        """The same structure, its union packed and unpacked by the alternative that has the member.
-
-        Raises:
-            ValueError: no union here has such a member.
-        """
-        fields = tuple(_prefer(field, member) for field in self.fields)
-        if all(field is None for field in fields):
-            raise ValueError(f"no union of struct {self.name} has a member {member}")
-        return Struct(
-            self.name,
-            *(new or old for new, old in zip(fields, self.fields, strict=True)),
-            header=self.header,
-            doc=self.doc,
-            since=self.since,
-            packed=self.packed,
-            byteorder=self.byteorder,
-        )
-
 
 Type = Scalar | ByteArray | ArrayOf | Alternatives | Struct
 
@@ -154,14 +134,6 @@ def member_names(fields: Sequence[Field]) -> list[str]:
         elif isinstance(field.type, Struct):
             names += member_names(field.type.fields)
     return names
-
-
-def _prefer(field: Field, member: str) -> Field | None:
-    if not isinstance(field.type, Alternatives):
-        return None
-    chosen = [one for one in field.type.members if member in member_names([one])]
-    others = [one for one in field.type.members if one not in chosen]
-    return dataclasses.replace(field, type=Alternatives((*chosen, *others))) if chosen else None
 
 
 def spell(type_: Type) -> str:
@@ -187,19 +159,9 @@ def U8(name: str) -> Field:
     return Field(name, u8)
 
 
-def S8(name: str) -> Field:
-    """A ``__s8`` member."""
-    return Field(name, s8)
-
-
 def U16(name: str) -> Field:
     """A ``__u16`` member."""
     return Field(name, u16)
-
-
-def S16(name: str) -> Field:
-    """A ``__s16`` member."""
-    return Field(name, s16)
 
 
 def U32(name: str) -> Field:
@@ -215,11 +177,6 @@ def S32(name: str) -> Field:
 def U64(name: str) -> Field:
     """A ``__u64`` member."""
     return Field(name, u64)
-
-
-def S64(name: str) -> Field:
-    """A ``__s64`` member."""
-    return Field(name, s64)
 
 
 def Bytes(name: str, count: int) -> Field:

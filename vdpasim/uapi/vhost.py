@@ -8,7 +8,7 @@ write back, VHOST_VDPA_GET_CONFIG and VHOST_GET_FEATURES_ARRAY are declared as r
 from __future__ import annotations
 
 from vdpasim.uapi.ioctl import io, ior, iow, iowr
-from vdpasim.uapi.layout import s32, u8, u16, u32, u64
+from vdpasim.uapi.table import s32, u8, u16, u32, u64
 from vdpasim.uapi.vhost_types import (
     vhost_features_array,
     vhost_memory,

@@ -8,7 +8,7 @@ everywhere.
 
 from __future__ import annotations
 
-from vdpasim.uapi.layout import S32, U8, U16, U32, U64, Bytes, Flex, Nested, Struct, Union, u8, u64
+from vdpasim.uapi.table import S32, U8, U16, U32, U64, Bytes, Flex, Nested, Struct, Union, u8, u64
 
 _HEADER = "linux/vhost_types.h"
 _LIVE_UPDATE = "live-update series, never merged"

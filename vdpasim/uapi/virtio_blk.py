@@ -9,7 +9,7 @@ Not modelled: the requests of zoned devices.
 
 from __future__ import annotations
 
-from vdpasim.uapi.layout import U8, U16, U32, U64, Bytes, Nested, Struct
+from vdpasim.uapi.table import U8, U16, U32, U64, Bytes, Nested, Struct
 
 _HEADER = "linux/virtio_blk.h"
 

@@ -11,7 +11,7 @@ Not modelled: the commands of device statistics (6.10) and of flow filters.
 from __future__ import annotations
 
 from vdpasim.uapi import vhost_types
-from vdpasim.uapi.layout import U8, U16, U32, Array, ByteArray, Bytes, Flex, Nested, Struct, Union, u8, u16
+from vdpasim.uapi.table import U8, U16, U32, Array, ByteArray, Bytes, Flex, Nested, Struct, Union, u8, u16
 
 _HEADER = "linux/virtio_net.h"
 

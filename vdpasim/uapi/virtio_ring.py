@@ -9,7 +9,7 @@ Not modelled: the rings of a legacy device, which are in the guest's byte order;
 
 from __future__ import annotations
 
-from vdpasim.uapi.layout import U16, U32, U64, Flex, Struct, u16
+from vdpasim.uapi.table import U16, U32, U64, Flex, Struct, u16
 
 _HEADER = "linux/virtio_ring.h"
 

@@ -7,17 +7,16 @@ without its prefix. ``iotlb`` sends one message; ``read_miss`` decodes what read
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from vdpasim.core.vhost.vhost_msg import codec
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.abi import X86_64, Abi
-from vdpasim.uapi.layout import Struct, layout
+from vdpasim.uapi.layout import layout
+from vdpasim.uapi.message import Message, decode_message, encode_message, message_size
 from vdpasim.uapi.vhost_types import (
     VHOST_IOTLB_BATCH_BEGIN,
     VHOST_IOTLB_BATCH_END,
     VHOST_IOTLB_INVALIDATE,
-    VHOST_IOTLB_MSG,
     VHOST_IOTLB_MSG_V2,
     VHOST_IOTLB_REMAP,
     VHOST_IOTLB_UPDATE,
@@ -30,51 +29,8 @@ from vdpasim.uapi.vhost_types import (
 
 if TYPE_CHECKING:
     from vdpasim.uapi.ioctl import Ioctl
+    from vdpasim.uapi.table import Struct
     from vdpasim.vmm.transport import Transport
-
-
-class Message(NamedTuple):
-    """A decoded IOTLB message."""
-
-    version: int
-    """1 or 2."""
-    asid: int
-    iova: int
-    size: int
-    uaddr: int
-    perm: int
-    type: int
-
-
-def encode_message(abi: Abi, message: Message) -> bytes:
-    """The bytes a program of that ABI writes."""
-    shape = codec(abi)
-    v2 = message.version == VHOST_IOTLB_MSG_V2
-    data = bytearray(shape.v2_size if v2 else shape.v1_size)
-    shape.word.pack_into(data, 0, message.version)
-    if v2:
-        shape.asid.pack_into(data, 4, message.asid)
-    offset = shape.v2_offset if v2 else shape.v1_offset
-    shape.msg.pack_into(data, offset, message.iova, message.size, message.uaddr, message.perm, message.type)
-    return bytes(data)
-
-
-def decode_message(abi: Abi, data: bytes) -> Message:
-    """What a program of that ABI sees in the bytes it read.
-
-    Raises:
-        ValueError: too short, or neither version.
-    """
-    shape = codec(abi)
-    version = shape.word.unpack_from(data)[0] if len(data) >= 4 else 0
-    if version not in (VHOST_IOTLB_MSG, VHOST_IOTLB_MSG_V2):
-        raise ValueError(f"not a vhost message: {data[:8].hex()}")
-    v2 = version == VHOST_IOTLB_MSG_V2
-    offset = shape.v2_offset if v2 else shape.v1_offset
-    if len(data) < offset + shape.msg.size:
-        raise ValueError(f"{len(data)} bytes are too short for a vhost message")
-    asid = shape.asid.unpack_from(data, 4)[0] if v2 else 0
-    return Message(version, asid, *shape.msg.unpack_from(data, offset))
 
 
 class Vhost:
@@ -198,13 +154,7 @@ class Vhost:
 
     async def read_miss(self) -> Message:
         """Wait for one message of the kernel and decode it as a program of this ABI does."""
-        return decode_message(self.abi, await self.file.read(layout_size(self.abi)))
-
-
-def layout_size(abi: Abi) -> int:
-    """Bytes to read for one message of either version."""
-    shape = codec(abi)
-    return max(shape.v1_size, shape.v2_size)
+        return decode_message(self.abi, await self.file.read(message_size(self.abi)))
 
 
 class VhostNet(Vhost):

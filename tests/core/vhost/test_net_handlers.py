@@ -9,9 +9,9 @@ from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.vhost.net import RX, TX, VhostNet
 from vdpasim.core.vhost.net_handlers import header_lengths
 from vdpasim.sim import File, Process, Region, Simulator, WouldBlock
+from vdpasim.uapi.message import Message, decode_message
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_MISS
 from vdpasim.vmm.guest import Buffer, Used, Virtqueue
-from vdpasim.vmm.handles import Message, decode_message
 from vdpasim.vmm.handles import VhostNet as Handle
 from vdpasim.vmm.transport import run_sync
 

@@ -42,7 +42,8 @@ class EventFdCtx:
         """Add one; a full counter stays full."""
         if self.count < U64_MAX:
             self.count += 1
-        self._notify()
+        if self.watchers:
+            self._notify()
 
     def write(self, value: int) -> None:
         """A process's write.

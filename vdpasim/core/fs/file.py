@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import befall
 from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail
@@ -182,6 +183,8 @@ class NodeOpen:
         node = self.nodes.get(self.path)
         if node is None:
             raise fail("vfs.no-device")
+        if self.kernel.faults is not None:
+            yield from befall(self.kernel, "open", self.path.rpartition("/")[2])
         ops = yield from node.open(call, flags)
         call.out = OpenFile(self.kernel, self.path, flags, ops)
         return 0
@@ -199,7 +202,7 @@ def write_atomic(file: OpenFile, task: Caller, data: bytes) -> int | None:
     kernel, mutex = file.kernel, file.ops.mutex
     if mutex is None or mutex.owner is not None or kernel.sink is not None or kernel.points or kernel.running:
         return None
-    if kernel.ready or file.released or file.flags & O_ACCMODE == O_RDONLY:
+    if kernel.faults is not None or kernel.ready or file.released or file.flags & O_ACCMODE == O_RDONLY:
         return None
     return file.ops.write_atomic(task, data)
 

@@ -52,6 +52,14 @@ class Folio:
         """Physical address of its first byte."""
         return self.pfn << PAGE_SHIFT
 
+    def view(self, at: int, *, write: bool) -> tuple[bytearray, int] | None:
+        """The folio's bytes and an offset in them; None to read what nobody wrote."""
+        if self.data is None:
+            if not write:
+                return None
+            self.data = bytearray(self.npages << PAGE_SHIFT)
+        return self.data, at
+
     def read(self, at: int, length: int) -> bytes:
         """Bytes from an offset in the folio; the range is inside."""
         return bytes(self.data[at : at + length]) if self.data is not None else bytes(length)
@@ -82,6 +90,7 @@ class PhysicalMemory:
     """All frames of a machine, the simulated :class:`~vdpasim.core.ports.Pages`."""
 
     def __init__(self) -> None:
+        self.version = 0
         self._next = FIRST_PFN
         self._pfns: list[int] = []
         self._folios: dict[int, Folio] = {}
@@ -89,7 +98,7 @@ class PhysicalMemory:
         self._wrong_unpins = 0
 
     def unique(self, name: str) -> str:
-        """A name for an address space: itself the first time it is asked for, then ``name#1``, ``name#2`` …"""
+        """A name for an object or an address space: itself the first time, then ``name#1``, ``name#2`` …"""
         number = self._names.get(name, 0)
         self._names[name] = number + 1
         return f"{name}#{number}" if number else name
@@ -118,6 +127,7 @@ class PhysicalMemory:
         """Free a folio if nothing maps or pins it."""
         if folio.mapped or folio.pins:
             return
+        self.version += 1
         del self._folios[folio.pfn]
         self._pfns.pop(bisect_right(self._pfns, folio.pfn) - 1)
 
@@ -141,6 +151,10 @@ class PhysicalMemory:
             yield folio, at, part
             paddr += part
             length -= part
+
+    def frame(self, paddr: int, *, write: bool) -> tuple[bytearray, int] | None:
+        folio = self.folio_at(paddr)
+        return folio.view(paddr - folio.paddr, write=write) if folio else None
 
     def read(self, paddr: int, length: int) -> bytes:
         return b"".join(folio.read(at, part) for folio, at, part in self._runs(paddr, length))
@@ -232,6 +246,7 @@ class Memory:
         folio.mapped += 1
         self._pages[index] = (folio, page)
         if old is not None:
+            self.phys.version += 1
             old[0].mapped -= 1
             self.phys.release(old[0])
 
@@ -298,6 +313,7 @@ class Memory:
                 folio.write(page * PAGE_SIZE + first % PAGE_SIZE, bytes(final - first + 1))
 
     def _drop(self, indices: list[int]) -> None:
+        self.phys.version += 1
         for index in indices:
             folio, _ = self._pages.pop(index)
             folio.mapped -= 1

@@ -256,6 +256,7 @@ class AddressSpace:
     def _replace(self, start: int, last: int, new: list[Vma], *, keep_private: bool = False) -> None:
         # put `new` in place of whatever is in [start, last], cutting at the borders and joining what could be one
         self.seq += 1
+        self.phys.version += 1
         i = bisect_left(self._lasts, start)
         gone = self._overlapping(start, last)
         j = i + len(gone)
@@ -358,6 +359,11 @@ class AddressSpace:
             done += size
         return done
 
+    def frame(self, addr: int, *, write: bool) -> tuple[bytearray, int] | None:
+        vma = self._find(addr)
+        found = self.page(vma, addr, write=write) if vma and (vma.writable if write else vma.readable) else None
+        return found[0].view(found[1] * PAGE_SIZE + (addr & ~PAGE_MASK), write=write) if found else None
+
     def page(self, vma: Vma, addr: int, *, write: bool) -> tuple[Folio, int] | None:
         """The frame behind an address, as (folio, page in it); ``write`` gives a private mapping its own page.
 
@@ -377,6 +383,7 @@ class AddressSpace:
             return own or source
         folio, page = source
         self.seq += 1
+        self.phys.version += 1
         return self._private.own_copy(index, folio.read(page * PAGE_SIZE, PAGE_SIZE))
 
     def pin(self, addr: int, npages: int, *, write: bool) -> list[Run]:

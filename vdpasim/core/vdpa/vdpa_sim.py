@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from vdpasim.core.events import Kind
-from vdpasim.core.kernel import Kernel, Mutex, Steps, Work, Worker
-from vdpasim.core.rules import fail, hit
+from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, Work, Worker
+from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
@@ -36,6 +36,7 @@ from vdpasim.uapi.vhost_types import (
     VHOST_BACKEND_F_NEW_OWNER,
 )
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
+from vdpasim.uapi.virtio_ids import VIRTIO_ID_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,13 +129,14 @@ class VdpaSim(VdpaDevice):
         self.mutex = Mutex(self.kernel, self.name + ".mutex")
         self.work = Work(self.work_fn)
         enforce = self.kernel.on("F1")
-        self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.nas)]
+        self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.attr.nas)]
         self.vqs = [self._new_vq(index) for index in range(self.nvqs)]
-        for asid in range(self.nas):
+        for asid in range(self.attr.nas):
             self._default_map(asid)
 
     def _new_vq(self, index: int) -> VdpasimVirtqueue:
-        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=partial(self._report, index)))
+        report = partial(self._report, index)
+        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name))
         self._vq_reset(vq)
         return vq
 
@@ -177,6 +179,36 @@ class VdpaSim(VdpaDevice):
             self.interrupts += 1
             vq.cb()
 
+    def notify_config(self) -> None:
+        """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that."""
+        if self.config_cb is not None:
+            self.config_cb()
+
+    def notify_if_wanted(self, vq: VdpasimVirtqueue) -> None:
+        """Interrupt unless the driver asked for none; unreadable flags ask for none."""
+        try:
+            if vq.vring.need_notify():
+                self.notify(vq)
+        except KernelError:
+            pass
+
+    def complete(self, vring: Vringh, head: int, length: int) -> None:
+        """Return a chain; a used ring that cannot be written loses it, and the device does not care."""
+        try:
+            vring.complete(head, length)
+        except KernelError:
+            hit("sim.used.lost")
+
+    def complete_in_steps(self, vring: Vringh, head: int, length: int) -> Steps:
+        """As :meth:`complete`, with schedule points before the element and before the index."""
+        try:
+            yield Point(self.name + ".used-element")
+            vring.put_used(head, length)
+            yield Point(self.name + ".used-index")
+            vring.put_used_idx()
+        except KernelError:
+            hit("sim.used.lost")
+
     def statistics(self) -> SimStatistics:
         """Counts so far."""
         return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
@@ -196,15 +228,18 @@ class VdpaSim(VdpaDevice):
     def set_vq_ready(self, idx: int, ready: bool) -> None:
         vq = self.vqs[idx]
         was, vq.ready = vq.ready, ready
-        if ready and not was:
+        if ready and (not was or self.kernel.on("bug-enable-twice")):
             self._queue_ready(vq)
 
     def _queue_ready(self, vq: VdpasimVirtqueue) -> None:
         # both indices continue from the avail index; the used index in memory is not read
         last_avail_idx = vq.vring.last_avail_idx
         mm = self.mm_bound if self.use_va else None
-        if not vq.vring.init(vq.num, vq.desc, vq.driver, vq.device, mm, self.structs):
+        num = QUEUE_MAX if self.kernel.on("bug-ring-max") else vq.num
+        if not vq.vring.init(num, vq.desc, vq.driver, vq.device, mm, self.structs):
             hit("sim.enable.no-size")
+        if self.kernel.on("bug-enable-base"):
+            last_avail_idx = 0
         vq.vring.last_avail_idx = vq.vring.last_used_idx = last_avail_idx
 
     def set_vq_state(self, idx: int, avail: int, used: int) -> None:
@@ -268,7 +303,7 @@ class VdpaSim(VdpaDevice):
         for vq in self.vqs:
             self._vq_reset(vq)
         if clean_map or not self.kernel.on("passthrough"):
-            for asid in range(self.nas):
+            for asid in range(self.attr.nas):
                 self._default_map(asid)
         self.running = False
         self.status = 0
@@ -314,6 +349,7 @@ class VdpaSim(VdpaDevice):
 
     def _default_map(self, asid: int) -> None:
         one = self.maps[asid]
+        one.version += 1
         one.table.reset()
         one.passthrough = self.kernel.on("passthrough") and not one.on_demand
         if one.passthrough:
@@ -326,8 +362,10 @@ class VdpaSim(VdpaDevice):
             one.on_demand = True
             self._default_map(asid)
 
-    def _leave_passthrough(self, asid: int) -> None:
+    def _change(self, asid: int) -> None:
+        # the map is about to change; the first change ends the identity a device starts with
         one = self.maps[asid]
+        one.version += 1
         if one.passthrough:
             hit("sim.map.passthrough-left")
             one.passthrough = False
@@ -335,7 +373,7 @@ class VdpaSim(VdpaDevice):
 
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
-        self._leave_passthrough(asid)
+        self._change(asid)
         own = self.maps[asid].table
         own.reset()
         try:
@@ -346,11 +384,11 @@ class VdpaSim(VdpaDevice):
             raise
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
-        self._leave_passthrough(asid)
+        self._change(asid)
         self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
 
     def dma_unmap(self, asid: int, iova: int, size: int) -> None:
-        self._leave_passthrough(asid)
+        self._change(asid)
         self.maps[asid].table.del_range(iova, iova + size - 1 & U64_MAX)
 
     def reset_map(self, asid: int) -> None:
@@ -378,9 +416,17 @@ class VdpaSim(VdpaDevice):
 
 
 def create(
-    bus: VdpaBus, name: str, attributes: Attributes, attr: SimAttr, behaviour: Behaviour, config: bytes = b""
+    bus: VdpaBus,
+    name: str,
+    attributes: Attributes,
+    attr: SimAttr,
+    behaviour: Behaviour,
+    config: bytes = b"",
+    make: Callable[..., VdpaSim] | None = None,
 ) -> VdpaSim:
     """A device of a kind, with the options and attributes given (``vdpasim_create``); config space is zero-extended.
+
+    ``make`` is for devices that no kernel has: what to make instead of a :class:`VdpaSim`.
 
     Raises:
         KernelError: EINVAL features that are not a subset, or a malformed option.
@@ -393,13 +439,12 @@ def create(
     limit = number(attributes, "max_iotlb_entries", IOTLB_LIMIT)
     if limit < 2:
         raise bad_value()
-    return VdpaSim(
+    return (make or VdpaSim)(
         kernel,
         name,
         attr.device_id,
         attr.nvqs,
-        max(attr.groups) + 1,
-        attr.nas,
+        *_announced(kernel, attr),
         use_va,
         _optional_ops(kernel, flag(attributes, "batch_mapping")),
         attr=attr,
@@ -410,6 +455,13 @@ def create(
         map_limit=limit,
         config=bytearray(config.ljust(attr.config_size, b"\0")),
     )
+
+
+def _announced(kernel: Kernel, attr: SimAttr) -> tuple[int, int]:
+    # the numbers of groups and of address spaces the bus is told; of old the block device left both out
+    if attr.device_id == VIRTIO_ID_BLOCK and kernel.on("bug-blk-no-groups"):
+        return 0, 0
+    return max(attr.groups) + 1, attr.nas
 
 
 def flag(attributes: Attributes, name: str) -> bool:

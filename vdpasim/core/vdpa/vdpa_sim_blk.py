@@ -20,20 +20,23 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.kernel import Point, Steps
+from vdpasim.core.ports import PAGE_SHIFT
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
 from vdpasim.core.vhost.virtio_byteorder import LITTLE
+from vdpasim.core.vhost.vringh import NOWHERE
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ACCESS_PLATFORM,
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_F_VERSION_1,
 )
+from vdpasim.uapi.virtio_ring import VRING_AVAIL_F_NO_INTERRUPT
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
-    from vdpasim.core.vhost.vringh import Iov
+    from vdpasim.core.vhost.vringh import Iov, Vringh
 
 CAPACITY = 0x40000
 """Sectors."""
@@ -41,10 +44,14 @@ SECTOR = 512
 MAX_SECTORS = 0x20000
 """A longer IN or OUT is an IOERR."""
 BUDGET = 5
-CHUNK = 4096
+CHUNK = 1 << 16
+CHUNKS = CAPACITY * SECTOR // CHUNK
 """The ramdisk is stored in pieces of this size; absent ones are zero."""
 HEADER, HEADER_BIG = Struct("<IIQ"), Struct(">IIQ")
 RANGE = Struct("<QII")
+THREE_DESCRIPTORS = Struct("<" + 3 * "QIHH").unpack_from
+U16, PUT_U16, USED_ELEM = LITTLE.u16.unpack_from, LITTLE.u16.pack_into, LITTLE.used_elem.pack_into
+STATUS = (b"\0", b"\1", b"\2")
 ID = b"vdpa_blk_sim".ljust(blk.VIRTIO_BLK_ID_BYTES, b"\0")
 
 _FEATURES = (
@@ -90,16 +97,18 @@ class Ramdisk:
 
     chunks: dict[int, bytearray] = attrs.Factory(dict["int", "bytearray"])
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the disk; never written ones are zero."""
-        out = bytearray()
-        while length:
-            at = offset % CHUNK
-            part = min(length, CHUNK - at)
+    def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Bytes of the disk, to be used before the next write; never written ones are zero."""
+        at = offset % CHUNK
+        if at + length <= CHUNK:
             chunk = self.chunks.get(offset // CHUNK)
-            out += chunk[at : at + part] if chunk is not None else bytes(part)
+            return memoryview(chunk)[at : at + length] if chunk is not None else bytes(length)
+        parts: list[bytes | memoryview] = []
+        while length:
+            part = min(length, CHUNK - offset % CHUNK)
+            parts.append(self.read(offset, part))
             offset, length = offset + part, length - part
-        return bytes(out)
+        return b"".join(parts)
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes."""
@@ -107,7 +116,9 @@ class Ramdisk:
         while done < len(data):
             at = (offset + done) % CHUNK
             part = min(len(data) - done, CHUNK - at)
-            chunk = self.chunks.setdefault((offset + done) // CHUNK, bytearray(CHUNK))
+            chunk = self.chunks.get((offset + done) // CHUNK)
+            if chunk is None:
+                chunk = self.chunks[(offset + done) // CHUNK] = bytearray(CHUNK)
             chunk[at : at + part] = data[done : done + part]
             done += part
 
@@ -137,69 +148,108 @@ class VdpasimBlk:
             sim.config[offset : offset + size] = value.to_bytes(size, sim.structs.byteorder)
 
     def work(self, sim: VdpaSim) -> Steps:
-        """``vdpasim_blk_work``."""
+        """``vdpasim_blk_work``, with a schedule point between any two things that others could see apart."""
         vq = sim.vqs[0]
         if not vq.ready:
             return
-        for _ in range(BUDGET):
-            if sim.kernel.points:
-                yield Point(sim.name + ".request")
-            if not self._handle_req(sim, vq):
-                return
+        points = sim.kernel.points
+        vring = vq.vring
+        for _ in range(self._plain_reads(sim, vq), BUDGET):
+            if points:
+                yield Point(sim.name + ".descriptor")
             try:
-                wanted = vq.vring.need_notify()
+                chain = vring.getdesc()
             except KernelError:
-                wanted = False
-            if wanted:
-                sim.notify(vq)
+                hit("sim.blk.broken-chain")
+                return
+            if chain is None:
+                return
+            if points:
+                yield Point(sim.name + ".data")
+            handled, pushed = self._handle_req(sim, vring, *chain[1:])
+            if points:
+                yield from sim.complete_in_steps(vring, chain[0], pushed)
+            else:
+                sim.complete(vring, chain[0], pushed)
+            if not handled:
+                return
+            if points:
+                yield Point(sim.name + ".signal")
+            sim.notify_if_wanted(vq)
         hit("sim.blk.budget")
         sim.schedule_work()
 
-    def _handle_req(self, sim: VdpaSim, vq: VdpasimVirtqueue) -> bool:
-        # one request; whether it was completed properly, which is also whether there is an interrupt
-        try:
-            chain = vq.vring.getdesc()
-        except KernelError:
-            hit("sim.blk.broken-chain")
-            return False
-        if chain is None:
-            return False
-        head, riov, wiov = chain
-        handled, pushed = self._execute(sim, vq, riov, wiov)
-        try:
-            vq.vring.complete(head, pushed)
-        except KernelError:
-            pass
-        return handled
+    def _plain_reads(self, sim: VdpaSim, vq: VdpasimVirtqueue) -> int:
+        # The commonest request, an IN of one buffer with its descriptors in a row and every byte in a known place, in
+        # as few steps as Python can: five times faster than the way round, which takes over at the first request that
+        # is anything else. Returns how many were served.
+        vring = vq.vring
+        place = vring.placed()
+        if place is None or vring.structs is not LITTLE:
+            return 0
+        avail, avail_at, desc, desc_at, used, used_at, reads, writes = place
+        num, notify, disk, done = vring.num, sim.notify, self.disk.chunks, 0
+        while done < BUDGET:
+            taken, used_idx = vring.last_avail_idx, vring.last_used_idx
+            (head,) = U16(avail, avail_at + 4 + 2 * (taken & num - 1))
+            if U16(avail, avail_at + 2)[0] == taken or head > num - 3:
+                break
+            iova, size, flags, n, data_iova, data_size, data_flags, n2, status_iova, status_size, status_flags, _ = (
+                THREE_DESCRIPTORS(desc, desc_at + 16 * head)
+            )
+            in_a_row = n == head + 1 and n2 == head + 2
+            if not (in_a_row and flags == 1 and data_flags == 3 and status_flags == 2 and size == 16 and status_size == 1):
+                break
+            first, last, memory, shift, _ = reads.get(iova >> PAGE_SHIFT, NOWHERE)
+            if iova < first or iova + 15 > last:
+                break
+            kind, _, sector = HEADER.unpack_from(memory, iova + shift)
+            chunk, at = divmod(sector * SECTOR, CHUNK)
+            if kind != blk.VIRTIO_BLK_T_IN or at + data_size > CHUNK or chunk >= CHUNKS:
+                break
+            first, last, memory, shift, _ = writes.get(status_iova >> PAGE_SHIFT, NOWHERE)
+            data_first, data_last, target, data_shift, _ = writes.get(data_iova >> PAGE_SHIFT, NOWHERE)
+            inside = first <= status_iova <= last and data_first <= data_iova and data_iova + data_size - 1 <= data_last
+            if not inside or not data_size:
+                break
+            data_at, stored = data_iova + data_shift, disk.get(chunk)
+            target[data_at : data_at + data_size] = stored[at : at + data_size] if stored else bytes(data_size)
+            memory[status_iova + shift] = blk.VIRTIO_BLK_S_OK
+            USED_ELEM(used, used_at + 4 + 8 * (used_idx & num - 1), head, data_size + 1)
+            vring.last_avail_idx, vring.last_used_idx = taken + 1 & 0xFFFF, used_idx + 1 & 0xFFFF
+            PUT_U16(used, used_at + 2, vring.last_used_idx)
+            if not U16(avail, avail_at)[0] & VRING_AVAIL_F_NO_INTERRUPT:
+                notify(vq)
+            done += 1
+        return done
 
-    def _execute(self, sim: VdpaSim, vq: VdpasimVirtqueue, riov: Iov, wiov: Iov) -> tuple[bool, int]:
-        # whether the request got a status, and the used length
-        if not riov.segments or not wiov.segments or not wiov.segments[-1].length:
+    def _handle_req(self, sim: VdpaSim, vring: Vringh, riov: Iov, wiov: Iov) -> tuple[bool, int]:
+        # whether the request got a status, which is also whether there is an interrupt, and the used length
+        if not riov.segments or not wiov.segments or not wiov.segments[-1][1]:
             hit("sim.blk.malformed")
             return False, 0
         to_pull, to_push = riov.total, wiov.total - 1
         try:
-            header = vq.vring.pull(riov, HEADER.size)
+            header = vring.pull(riov, HEADER.size)
         except KernelError:
             header = b""
         if len(header) < HEADER.size:
             hit("sim.blk.malformed")
             return False, 0
         kind, _, sector = (HEADER if sim.structs is LITTLE else HEADER_BIG).unpack(header)
-        request = _Request(sim, vq, riov, wiov, to_pull - HEADER.size, to_push, sector)
         if kind not in (blk.VIRTIO_BLK_T_IN, blk.VIRTIO_BLK_T_OUT) and sector:
             hit("sim.blk.sector")
             status, pushed = blk.VIRTIO_BLK_S_IOERR, 0
         else:
-            handler = _HANDLERS.get(kind, _unknown)
-            status, pushed = handler(self.disk, request)
-        return _put_status(vq, wiov, to_push - pushed, status, pushed)
+            request = _Request(sim, vring, riov, wiov, to_pull - HEADER.size, to_push, sector)
+            status, pushed = _HANDLERS.get(kind, _unknown)(self.disk, request)
+        return _put_status(vring, wiov, to_push - pushed, status, pushed)
 
 
 @attrs.define
 class _Request:
     sim: VdpaSim
-    vq: VdpasimVirtqueue
+    vring: Vringh
     riov: Iov
     wiov: Iov
     out_length: int
@@ -227,11 +277,12 @@ class _Request:
         return True
 
 
-def _put_status(vq: VdpasimVirtqueue, wiov: Iov, skip: int, status: int, pushed: int) -> tuple[bool, int]:
+def _put_status(vring: Vringh, wiov: Iov, skip: int, status: int, pushed: int) -> tuple[bool, int]:
     # the status goes to the last writable byte: what is left of the data space is skipped
-    wiov.advance(skip)
+    if skip:
+        wiov.advance(skip)
     try:
-        written = vq.vring.push(wiov, bytes([status]))
+        written = vring.push(wiov, STATUS[status])
     except KernelError:
         written = 0
     if written != 1:
@@ -245,7 +296,7 @@ def _in(disk: Ramdisk, request: _Request) -> tuple[int, int]:
     if request.bad_range(request.sector, length // SECTOR, MAX_SECTORS) or request.overruns(length):
         return blk.VIRTIO_BLK_S_IOERR, 0
     try:
-        pushed = request.vq.vring.push(request.wiov, disk.read(request.sector * SECTOR, length))
+        pushed = request.vring.push(request.wiov, disk.read(request.sector * SECTOR, length))
     except KernelError:
         hit("sim.blk.copy")
         return blk.VIRTIO_BLK_S_IOERR, 0
@@ -258,7 +309,7 @@ def _out(disk: Ramdisk, request: _Request) -> tuple[int, int]:
         return blk.VIRTIO_BLK_S_IOERR, 0
     offset = request.sector * SECTOR
     try:
-        for piece in request.vq.vring.pull_pieces(request.riov, length):
+        for piece in request.vring.pull_pieces(request.riov, length):
             disk.write(offset, piece)
             offset += len(piece)
     except KernelError:
@@ -268,12 +319,13 @@ def _out(disk: Ramdisk, request: _Request) -> tuple[int, int]:
 
 
 def _get_id(disk: Ramdisk, request: _Request) -> tuple[int, int]:
+    over = request.in_length < len(ID) and request.sim.kernel.on("bug-get-id-status")
     try:
-        pushed = request.vq.vring.push(request.wiov, ID)
+        pushed = request.vring.push(request.wiov, ID if over else ID[: request.in_length])
     except KernelError:
         hit("sim.blk.copy")
         return blk.VIRTIO_BLK_S_IOERR, 0
-    if request.in_length < len(ID):
+    if over:
         hit("sim.blk.get-id-status")
     return blk.VIRTIO_BLK_S_OK, pushed
 
@@ -288,7 +340,7 @@ def _range(request: _Request) -> tuple[int, int, int] | None:
         hit("sim.blk.payload")
         return None
     try:
-        payload = request.vq.vring.pull(request.riov, RANGE.size)
+        payload = request.vring.pull(request.riov, RANGE.size)
     except KernelError:
         hit("sim.blk.copy")
         return None

@@ -15,7 +15,7 @@ The config space is one buffer: SET_CONFIG writes it and so changes the filter a
 it.
 
 Without F11 a kernel takes a failed TX gather for a length and loops back what its buffer held before. That is
-reported (``kernel.stale-data``) and not performed.
+reported (``kernel.leak``) and not performed.
 """
 
 from __future__ import annotations
@@ -109,11 +109,11 @@ class VdpasimNet:
             frame = tx.vring.pull(riov, BUFFER_SIZE)
         except KernelError:
             frame = b""
-        if not frame:
-            hit("sim.net.tx-failed")
             if not sim.kernel.on("F11"):
                 hit("sim.net.tx-stale")
-                sim.kernel.violation("kernel.stale-data", f"{sim.name} would loop back what its buffer held before")
+                sim.kernel.violation("kernel.leak", f"{sim.name} would loop back what its buffer held before")
+        if not frame:
+            hit("sim.net.tx-failed")
             self._complete(sim, tx, head, 0)
             return False
         if not self._accepts(sim, frame):
@@ -136,7 +136,7 @@ class VdpasimNet:
         if target is None:
             hit("sim.net.overrun")
             self._complete(sim, tx, head, 0)
-            return None
+            return None if sim.kernel.on("bug-rx-overrun-stops") else False
         rx_head, _, wiov = target
         try:
             written = rx.vring.push(wiov, frame)
@@ -206,14 +206,15 @@ class VdpasimNet:
         kind, command = header
         if kind != CTRL_MAC:
             hit("sim.net.ctrl-carry")
-            return ack
+            return ack if sim.kernel.on("bug-ctrl-ack-carry") else ACK_ERR
         if command != CTRL_MAC_ADDR_SET:
             return ACK_ERR
         try:
             payload = cvq.vring.pull(riov, 6)
         except KernelError:
             return ACK_ERR
-        sim.config[MAC_AT : MAC_AT + len(payload)] = payload
+        if len(payload) == 6 or sim.kernel.on("bug-ctrl-partial-mac"):
+            sim.config[MAC_AT : MAC_AT + len(payload)] = payload
         if len(payload) == 6:
             return ACK_OK
         hit("sim.net.ctrl-partial")

@@ -169,6 +169,8 @@ class VhostNet(VhostDev):
 
     def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
         """``vhost_net_ioctl``: requests without owner first, then the backend, then the generic ones."""
+        if self.kernel.faults is not None and (yield from self.befall_ioctl(request)):
+            return 0
         yield from self.mutex.lock()
         try:
             yield from self.quiesce()
@@ -237,6 +239,10 @@ class VhostNet(VhostDev):
         if self.iotlb is None and self.kernel.on("F8"):
             hit("net.features.rings-wiped")
             self._wipe_rings()
+        if self.kernel.on("bug-iotlb-recreate-cache") and self.iotlb is not None:
+            self.iotlb.reset()  # freed: its entries are dead, and the queues' caches keep them
+            self.iotlb = self.new_iotlb()
+            return
         self.iotlb = self.new_iotlb()
         self.meta_reset()
 
@@ -251,7 +257,7 @@ class VhostNet(VhostDev):
         if index >= NVQS:
             raise fail("net.backend.index")
         vq = self.vqs[index]
-        if fd == VHOST_FILE_UNBIND:
+        if fd == VHOST_FILE_UNBIND and not self.kernel.on("bug-stale-misses"):
             self.clear_msg()
         if not self._vq_access_ok(vq):
             raise fail("net.backend.access")
@@ -377,13 +383,13 @@ def _word(arg: UserBuffer, i: int) -> bytes:
 
 def get_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
     """GET_BACKEND_FEATURES."""
-    put_int(net.kernel, arg, 8, BACKEND_FEATURES)
+    put_int(net.kernel, arg, 8, BACKEND_FEATURES if net.knows_v2 else 0)
 
 
 def set_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
     """SET_BACKEND_FEATURES: MSG_V2 or nothing."""
     features = get_int(net.kernel, arg, 8)
-    if features & ~BACKEND_FEATURES:
+    if features & ~(BACKEND_FEATURES if net.knows_v2 else 0):
         raise fail("net.backend-features.unknown")
     for vq in net.vqs:
         vq.acked_backend_features = features

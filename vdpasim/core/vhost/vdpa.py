@@ -20,6 +20,7 @@ import attrs
 
 from vdpasim.core import series
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import deflect
 from vdpasim.core.fs.file import DEFAULT_POLLMASK
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
 from vdpasim.core.ports import PAGE_SIZE
@@ -73,6 +74,8 @@ class VhostVdpaNode:
     pages: Pages
     path: str
     opened: VhostVdpa | None = None
+    config_ctx_dangles: bool = False
+    """The config eventfd of an earlier open was put and not forgotten (a bug of old)."""
 
     def open(self, call: Call, flags: int) -> Steps:
         """Take the device, reset it without cleaning its map, start with fresh queues (``vhost_vdpa_open``).
@@ -155,6 +158,8 @@ class VhostVdpa(VhostDev):
 
     def ioctl(self, call: Call, request: int, arg: UserBuffer) -> Steps:
         """``vhost_vdpa_unlocked_ioctl``: see the module docstring for the order."""
+        if self.kernel.faults is not None and (yield from self.befall_ioctl(request)):
+            return 0
         if request == uapi.VHOST_SET_BACKEND_FEATURES.request(self.kernel.abi):
             set_backend_features(self, arg)
             return 0
@@ -197,7 +202,9 @@ class VhostVdpa(VhostDev):
             for vq in self.vqs:
                 self.stop_poll(vq)
             self.device.unbind_mm()
+            dangles = self.config_ctx is not None and self.kernel.on("bug-config-ctx-dangles")
             self.drop_config_ctx()
+            self.node.config_ctx_dangles |= dangles
             self.spaces.remove_all(self.mm)
             self.cleanup()
             self.node.opened = None
@@ -249,23 +256,26 @@ class VhostVdpa(VhostDev):
 
     def drop_config_ctx(self) -> None:
         """Forget the config eventfd."""
+        if self.node.config_ctx_dangles:
+            self.kernel.violation("kernel.oops", f"{self.name}: a config eventfd that was freed would be put again")
         if self.config_ctx is not None:
             self.config_ctx.put()
             self.config_ctx = None
 
     def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
         """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
-
-        def callback() -> None:
-            if vq.call is not None:
-                vq.call.signal()
-                if self.kernel.sink:
-                    self.kernel.emit(Kind.SIGNAL, self.name, vq.index, "call", vq.call.count)
-
-        return callback
+        return vq.signal_call
 
     def config_changed(self) -> None:
         """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        if self.config_ctx is None:
+            return
+        if self.kernel.faults is not None and deflect(self.kernel, "config", self.name, self._config_interrupt):
+            return
+        self._config_interrupt()
+
+    def _config_interrupt(self) -> None:
+        # a delayed interrupt goes to the eventfd that is there when it comes
         if self.config_ctx is not None:
             self.config_ctx.signal()
             if self.kernel.sink:
@@ -335,14 +345,18 @@ def _config_range(v: VhostVdpa, arg: UserBuffer) -> tuple[int, int]:
     head = get_struct(v.kernel, arg, vhost_vdpa_config)
     size = v.device.get_config_size()
     if not head.len or head.off > size or head.len > size - head.off:
-        raise fail("vdpa.config.range")
+        # of old the start was not looked at, and in 32 bits what is left behind the last byte is nearly everything
+        wraps = head.len and head.off > size and v.kernel.abi.bits == 32 and v.kernel.on("bug-config-underflow")
+        if not wraps or head.len > size - head.off + (1 << 32):
+            raise fail("vdpa.config.range")
     return head.off, head.len
 
 
 def get_config(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     """GET_CONFIG."""
     off, length = _config_range(v, arg)
-    copy_to_user(arg, v.device.get_config(off, length), 8)
+    # a device that is asked for more than it has gives none of it
+    copy_to_user(arg, v.device.get_config(off, length).ljust(length, b"\0"), 8)
 
 
 def set_config(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -426,6 +440,7 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
             v.drop_config_ctx()
         raise
     v.drop_config_ctx()
+    v.node.config_ctx_dangles = False
     v.config_ctx = ctx
     v.device.set_config_cb(v.config_changed)
 

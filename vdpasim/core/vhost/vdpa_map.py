@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import swallow
 from vdpasim.core.ports import PAGE_MASK, PAGE_SIZE, U64_MAX, Fault, Run
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
@@ -70,13 +71,19 @@ class AddressSpaces:
         """
         first, last = self.device.get_iova_range()
         if msg.iova < first or not msg.size or msg.iova > U64_MAX - msg.size + 1 or msg.iova + msg.size - 1 > last:
-            raise fail("vdpa.iotlb.update-range")
-        if self.tables[asid].itree_first(msg.iova, msg.iova + msg.size - 1) is not None:
+            self._check_wrapped(msg, first, last)
+        if self.tables[asid].itree_first(msg.iova, msg.iova + msg.size - 1 & U64_MAX) is not None:
             raise fail("vdpa.iotlb.update-overlap")
         if self.device.use_va:
             self.va_map(mm, asid, msg)
         else:
             self.pa_map(mm, memlock, asid, msg)
+
+    def _check_wrapped(self, msg: IotlbMsg, first: int, last: int) -> None:
+        # of old only the sum was compared, and that may have wrapped
+        wrapped = msg.size and msg.iova >= first and msg.iova + msg.size - 1 & U64_MAX <= last
+        if not wrapped or not self.kernel.on("bug-update-wrap"):
+            raise fail("vdpa.iotlb.update-range")
 
     def va_map(self, mm: Mm, asid: int, msg: IotlbMsg) -> None:
         """Map by VMA (``vhost_vdpa_va_map``)."""
@@ -102,10 +109,15 @@ class AddressSpaces:
                 uaddr = uaddr + piece & U64_MAX
                 iova += piece
         except KernelError:
-            if iova == 0:
-                hit("vdpa.va.undo-all")
-            self.unmap(mm, asid, msg.iova, iova - msg.iova)
+            self._undo(mm, asid, msg.iova, iova - msg.iova)
             raise
+
+    def _undo(self, mm: Mm, asid: int, iova: int, done: int) -> None:
+        # to remove nothing, at 0, is to remove [0, 2^64-1]
+        if done or self.kernel.on("bug-va-undo-wipes-all"):
+            if not done and not iova:
+                hit("vdpa.va.undo-all")
+            self.unmap(mm, asid, iova, done)
 
     def pa_map(self, mm: Mm, memlock: int, asid: int, msg: IotlbMsg) -> None:
         """Pin and map by physical run (``vhost_vdpa_pa_map``); in-page offsets of iova and uaddr are dropped unseen."""
@@ -125,9 +137,9 @@ class AddressSpaces:
             for run in self._pin(mm, msg.uaddr & PAGE_MASK, npages, msg.perm, pending):
                 self.map(mm, asid, iova, run.npages * PAGE_SIZE, run.paddr, msg.perm, None)
                 pending.remove(run)
-                iova += run.npages * PAGE_SIZE
+                iova = iova + run.npages * PAGE_SIZE & U64_MAX
         except KernelError:
-            for run in pending:
+            for run in () if self.kernel.on("bug-pin-leak") else pending:
                 self.pages.unpin(run, dirty=False)
             self.unmap(mm, asid, msg.iova, msg.size)
             raise
@@ -158,15 +170,14 @@ class AddressSpaces:
     ) -> None:
         """Add one entry and tell the device (``vhost_vdpa_map``); a refusal takes the entry out again."""
         table = self.tables[asid]
-        (entry,) = table.add_range(iova, iova + size - 1, addr, perm, file)
+        (entry,) = table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, file)
         if self.kernel.sink:
             space = mm if self.device.use_va else self.pages
             promise = tuple(space.extents(addr, size))
             self._emit(Kind.MAP, asid, entry.serial, entry.start, entry.last, addr, perm, promise)
         try:
             if self.device.supports("dma_map"):
-                self.device.dma_map(asid, iova, size, addr, perm, entry.serial)
-                self._pushed(asid, 0)
+                self._dma_map(asid, entry, size)
             elif not self.in_batch:
                 self.push(asid)
         except KernelError:
@@ -176,6 +187,12 @@ class AddressSpaces:
         if not self.device.use_va:
             mm.pinned_vm += size // PAGE_SIZE
             self.pinned_pages += size // PAGE_SIZE
+
+    def _dma_map(self, asid: int, entry: IotlbMap, size: int) -> None:
+        if self.kernel.faults is not None and swallow(self.kernel, "dma_map", self.name):
+            return
+        self.device.dma_map(asid, entry.start, size, entry.addr, entry.perm, entry.serial)
+        self._pushed(asid, 0)
 
     # -- unmap
 
@@ -194,8 +211,17 @@ class AddressSpaces:
             self._release(mm, entry)
             self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
             if self.device.supports("dma_map"):
-                self.device.dma_unmap(asid, entry.start, entry.last - entry.start + 1)
-                self._pushed(asid, 0)
+                self._dma_unmap(asid, entry)
+
+    def _dma_unmap(self, asid: int, entry: IotlbMap) -> None:
+        # what the device says is ignored: it may go on with an entry the table no longer has
+        try:
+            if self.kernel.faults is not None and swallow(self.kernel, "dma_unmap", self.name):
+                return
+        except KernelError:
+            return
+        self.device.dma_unmap(asid, entry.start, entry.last - entry.start + 1)
+        self._pushed(asid, 0)
 
     def _release(self, mm: Mm | None, entry: IotlbMap) -> None:
         if self.device.use_va:
@@ -211,8 +237,10 @@ class AddressSpaces:
         """Hand the device the whole table (``set_map``).
 
         Raises:
-            KernelError: the device refused; it is left with an empty map.
+            KernelError: the device refused; it is left with an empty map, or by a fault plan with the one it had.
         """
+        if self.kernel.faults is not None and swallow(self.kernel, "set_map", self.name):
+            return
         try:
             self.device.set_map(asid, self.tables[asid])
         except KernelError as error:
@@ -237,7 +265,8 @@ class AddressSpaces:
         (``vhost_vdpa_remove_as``).
         """
         for asid in sorted(self.tables):
-            self.iotlb_unmap(mm, asid, 0, U64_MAX)
+            if not asid or not self.kernel.on("bug-close-leaks-asid"):
+                self.iotlb_unmap(mm, asid, 0, U64_MAX)
             if self.device.supports("reset_map"):
                 self.device.reset_map(asid)
         self.tables.clear()

@@ -12,16 +12,19 @@ Not modelled: vhost-scsi and vhost-vsock, cross-endian rings (VHOST_CROSS_ENDIAN
 from __future__ import annotations
 
 import abc
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import befall, deflect
 from vdpasim.core.kernel import Mutex
 from vdpasim.core.rules import fail
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost_msg import codec
 from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
+from vdpasim.uapi.catalog import by_request
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel, Steps, WaitQueue
@@ -104,6 +107,15 @@ class VhostVirtqueue:
 
     def handle_kick(self) -> None:
         """The kick eventfd was written."""
+        kernel = self.dev.kernel
+        if kernel.faults is not None and deflect(kernel, "kick", self.dev.name, partial(self._kicked, self.poll)):
+            return
+        self._kicked(self.poll)
+
+    def _kicked(self, poll: EventFd | None) -> None:
+        # a delayed kick is lost if the queue has stopped to listen to its eventfd
+        if poll is not self.poll:
+            return
         self.dev.kicks_seen += 1
         self.dev.handle_kick(self)
 
@@ -114,6 +126,23 @@ class VhostVirtqueue:
     def backend_has_feature(self, bit: int) -> bool:
         """Whether a backend feature was acked (``vhost_backend_has_feature``)."""
         return bool(self.acked_backend_features >> bit & 1)
+
+    def signal_call(self) -> None:
+        """Interrupt the driver through the call eventfd, if there is one."""
+        kernel = self.dev.kernel
+        if self.call is None:
+            return
+        if kernel.faults is not None and deflect(kernel, "call", self.dev.name, self._called):
+            return
+        self._called()
+
+    def _called(self) -> None:
+        # a delayed interrupt goes to the eventfd that is there when it comes
+        if self.call is not None:
+            self.call.signal()
+            kernel = self.dev.kernel
+            if kernel.sink:
+                kernel.emit(Kind.SIGNAL, self.dev.name, self.index, "call", self.call.count)
 
     def signal_error(self) -> None:
         """Tell the error eventfd, once per event (``vq_err``)."""
@@ -149,9 +178,12 @@ class VhostDev(abc.ABC):
     kicks_seen: int = 0
     codec: Codec = attrs.field(init=False)
     """The message layouts of the kernel's ABI."""
+    knows_v2: bool = attrs.field(init=False)
+    """Whether there is the second format of messages."""
 
     def __attrs_post_init__(self) -> None:
         self.codec = codec(self.kernel.abi)
+        self.knows_v2 = not self.kernel.on("bug-no-msg-v2")
 
     def statistics(self) -> VhostStatistics:
         """Counts since open."""
@@ -201,6 +233,15 @@ class VhostDev(abc.ABC):
     @abc.abstractmethod
     def process_msg(self, task: Caller, asid: int, msg: IotlbMsg) -> None:
         """Handle one decoded IOTLB message; the caller holds the device mutex (``msg_handler``)."""
+
+    def befall_ioctl(self, request: int) -> Steps:
+        """Whether a fault plan swallows a request; call only while there is a plan.
+
+        Raises:
+            KernelError: the plan makes it fail.
+        """
+        known = by_request(request, self.kernel.abi)
+        return known is not None and (yield from befall(self.kernel, known.name, self.name))
 
     def quiesce(self) -> Steps:
         """Wait until no ring is being walked (``vhost_dev_lock_vqs``); a handler is atomic, so to have had all the

@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import befall, swallow
 from vdpasim.core.kernel import Sleep, Steps, Woken
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.uaccess import access_ok
 from vdpasim.uapi.fcntl import POLLIN, POLLRDNORM
 from vdpasim.uapi.layout import layout
+from vdpasim.uapi.message import TYPE_NAMES
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
     VHOST_BACKEND_F_IOTLB_ASID,
@@ -43,7 +45,7 @@ from vdpasim.uapi.vhost_types import (
 )
 
 if TYPE_CHECKING:
-    from vdpasim.core.kernel import Call
+    from vdpasim.core.kernel import Call, Kernel
     from vdpasim.core.ports import Caller
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue
@@ -131,6 +133,8 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     shape = dev.codec
     asid, msg, ret = decode_msg(dev, shape, buffer.peek(0, shape.v2_size))
     dev.messages_written += 1
+    if dev.kernel.faults is not None and (yield from _befall(dev, msg)):
+        return ret
     yield from dev.mutex.lock()
     try:
         if dev.walks_rings:
@@ -158,24 +162,39 @@ def _process(dev: VhostDev, task: Caller, asid: int, msg: IotlbMsg) -> None:
     try:
         dev.process_msg(task, asid, msg)
     except KernelError as error:
-        raise KernelError(fail("vhost.msg.handler").errno, error.rule, error.errno) from None
+        raise _hidden(error) from None
+
+
+def _hidden(error: KernelError) -> KernelError:
+    return KernelError(fail("vhost.msg.handler").errno, error.rule, error.errno)
+
+
+def _befall(dev: VhostDev, msg: IotlbMsg) -> Steps:
+    # what a fault plan does to a message is done where its handler would begin; MISS is for those the device queues
+    name = TYPE_NAMES.get(msg.type, "").removeprefix("VHOST_IOTLB_")
+    if msg.type == VHOST_IOTLB_MISS or not name:
+        return False
+    try:
+        return (yield from befall(dev.kernel, name, dev.name))
+    except KernelError as error:
+        raise _hidden(error) from None
 
 
 def decode_msg(dev: VhostDev, shape: Codec, data: bytes) -> tuple[int, IotlbMsg, int]:
     """(asid, message, return value) of the bytes offered, in the kernel's order of checks."""
     if len(data) >= shape.v2_offset + shape.msg_size:
         words = shape.v2.unpack_from(data)
-        if words[0] == VHOST_IOTLB_MSG_V2:
+        if words[0] == VHOST_IOTLB_MSG_V2 and dev.knows_v2:
             asid = words[1]
-            return _decoded(_acked_asid(dev, asid) if asid else 0, words[2:], shape.v2_size)
+            return _decoded(dev, _acked_asid(dev, asid) if asid else 0, words[2:], shape.v2_size)
     if len(data) < 4:
         raise fail("vhost.msg.type-short")
     (word,) = shape.word.unpack_from(data)
-    if word not in (VHOST_IOTLB_MSG, VHOST_IOTLB_MSG_V2):
+    if word not in (VHOST_IOTLB_MSG, VHOST_IOTLB_MSG_V2) or (word == VHOST_IOTLB_MSG_V2 and not dev.knows_v2):
         raise fail("vhost.msg.type")
     if word == VHOST_IOTLB_MSG_V2 or len(data) < shape.v1_offset + shape.msg_size:
         raise fail("vhost.msg.short")
-    return _decoded(0, shape.msg.unpack_from(data, shape.v1_offset), shape.v1_size)
+    return _decoded(dev, 0, shape.msg.unpack_from(data, shape.v1_offset), shape.v1_size)
 
 
 def _acked_asid(dev: VhostDev, asid: int) -> int:
@@ -186,11 +205,18 @@ def _acked_asid(dev: VhostDev, asid: int) -> int:
     return 0
 
 
-def _decoded(asid: int, fields: tuple[int, ...], ret: int) -> tuple[int, IotlbMsg, int]:
+def _decoded(dev: VhostDev, asid: int, fields: tuple[int, ...], ret: int) -> tuple[int, IotlbMsg, int]:
     msg = IotlbMsg._make(fields)
-    if not msg.size and msg.type == VHOST_IOTLB_UPDATE:
+    if not msg.size and _needs_size(dev.kernel, msg.type):
         raise fail("vhost.msg.update-size")
     return asid, msg, ret
+
+
+def _needs_size(kernel: Kernel, kind: int) -> bool:
+    # first nothing was asked, then a size of every message, then of two kinds
+    if kind == VHOST_IOTLB_UPDATE:
+        return not kernel.on("bug-update-size-zero")
+    return kernel.on("bug-invalidate-size-zero" if kind == VHOST_IOTLB_INVALIDATE else "bug-batch-size-zero")
 
 
 def vhost_process_iotlb_msg(dev: VhostDev, asid: int, msg: IotlbMsg) -> None:
@@ -205,17 +231,29 @@ def vhost_process_iotlb_msg(dev: VhostDev, asid: int, msg: IotlbMsg) -> None:
         _update(dev, msg)
     elif msg.type == VHOST_IOTLB_INVALIDATE:
         if dev.iotlb is None:
-            raise fail("vhost.msg.no-iotlb")
+            raise _no_iotlb(dev)
         dev.meta_reset()
         dev.iotlb.del_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX)
     else:
         raise fail("vhost.msg.unknown")
 
 
+def _no_iotlb(dev: VhostDev) -> KernelError:
+    if dev.kernel.on("bug-message-without-iotlb"):
+        dev.kernel.violation("kernel.oops", f"{dev.name}: the table of a device IOTLB would be read through a null pointer")
+    return fail("vhost.msg.no-iotlb")
+
+
+def _overflows(dev: VhostDev, uaddr: int, size: int) -> bool:
+    # vhost_overflow(): the last byte there is may be the range's last
+    beyond = uaddr + size - 1 - U64_MAX
+    return beyond > 0 or (beyond == 0 and dev.kernel.on("bug-user-range-off-by-one"))
+
+
 def _update(dev: VhostDev, msg: IotlbMsg) -> None:
     if dev.iotlb is None:
-        raise fail("vhost.msg.no-iotlb")
-    wraps = msg.uaddr + msg.size - 1 > U64_MAX
+        raise _no_iotlb(dev)
+    wraps = _overflows(dev, msg.uaddr, msg.size)
     if wraps or (msg.perm & VHOST_ACCESS_RW and not access_ok(dev.kernel.abi, msg.uaddr, msg.size)):
         raise fail("vhost.msg.update-access")
     dev.meta_reset()
@@ -227,7 +265,7 @@ def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:
     """Consume the pending misses an UPDATE covers, and run their queues; permissions are not compared."""
     if not (dev.pending_list or dev.read_list):
         return
-    last = iova + size - 1
+    last = iova + size - 1 - dev.kernel.on("bug-miss-last-byte")
     for miss in [m for m in dev.pending_list if iova <= m.iova <= last]:
         dev.pending_list.remove(miss)
         hit("vhost.miss.woken")
@@ -244,6 +282,8 @@ def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:
 def vhost_iotlb_miss(vq: VhostVirtqueue, iova: int, perm: int) -> None:
     """Queue a MISS for the first unmapped byte; identical ones are not merged."""
     dev = vq.dev
+    if dev.kernel.faults is not None and swallow(dev.kernel, "MISS", dev.name):
+        return
     dev.misses_queued += 1
     dev.read_list.append(Miss(vq, iova, perm, vq.backend_has_feature(VHOST_BACKEND_F_IOTLB_MSG_V2)))
     if dev.kernel.sink:
@@ -272,6 +312,9 @@ def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock:
             raise fail("vfs.signal")
     miss = dev.read_list.pop(0)
     data = miss.encode(dev.kernel.abi)
+    if dev.kernel.on("bug-message-padding"):
+        padding = len(data) - dev.codec.word.size - dev.codec.msg.size - (dev.codec.asid.size if miss.v2 else 0)
+        dev.kernel.violation("kernel.leak", f"{dev.name}: {padding} bytes of old kernel memory between the fields")
     stored = buffer.poke(0, data[: buffer.length])
     if stored < len(data):
         hit("vhost.read.lost")

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from vdpasim.core.events import Kind
+from vdpasim.core.faults import cut_short
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.vhost.vhost_msg import vhost_iotlb_miss
+from vdpasim.core.vhost.vhost_msg import U64_MAX, vhost_iotlb_miss
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
 from vdpasim.uapi.virtio_config import VIRTIO_F_NOTIFY_ON_EMPTY
@@ -37,6 +38,7 @@ from vdpasim.uapi.virtio_ring import (
 
 if TYPE_CHECKING:
     from vdpasim.core.ports import Mm
+    from vdpasim.core.vhost.iotlb import Iotlb, Translation
     from vdpasim.core.vhost.vhost import VhostVirtqueue
 
 METADATA_PIECES = 64
@@ -80,10 +82,11 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
     found = table.translate(addr, length, access)
     if len(found.pieces) > room:
         raise fail("vq.translate.pieces")
-    if found.miss is not None:
+    miss = found.miss if len(found.pieces) < 2 else _grown(vq, addr, length, found)
+    if miss is not None:
         if dev.iotlb is None:
             raise fail("vq.translate.absent")
-        vhost_iotlb_miss(vq, found.miss, access)
+        vhost_iotlb_miss(vq, miss, access)
         raise fail("vq.translate.miss")
     if found.denied is not None:
         raise fail("vq.translate.perm")
@@ -92,6 +95,18 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
         out.append(Piece(uaddr, size, addr))
         addr += size
     return out
+
+
+def _grown(vq: VhostVirtqueue, addr: int, length: int, found: Translation) -> int | None:
+    # the byte that has no translation; with the bug every piece is looked for up to the length of the whole behind it,
+    # and where that wraps the range is degenerate and finds nothing
+    if vq.dev.kernel.on("bug-lookup-grows"):
+        at = addr
+        for _, _, size in found.pieces[:-1]:
+            at += size
+            if at + length - 1 > U64_MAX:
+                return at
+    return found.miss
 
 
 # -- ring metadata
@@ -114,7 +129,31 @@ def vq_meta_prefetch(vq: VhostVirtqueue) -> bool:
         return False
     if vq.dev.iotlb is None:
         return True
+    if vq.dev.kernel.on("bug-iotlb-recreate-cache"):
+        _report_freed(vq)
+    if vq.dev.kernel.on("bug-update-size-zero") and _spins(vq, vq.dev.iotlb):
+        return False
     return all(_iotlb_access_ok(vq, *area) for area in areas(vq))
+
+
+def _report_freed(vq: VhostVirtqueue) -> None:
+    for name, entry in list(vq.meta_iotlb.items()):
+        if not entry.live:
+            vq.dev.kernel.violation(
+                "kernel.oops", f"{vq.dev.name} queue {vq.index}: the {name} area would be reached through a freed entry"
+            )
+            del vq.meta_iotlb[name]
+
+
+def _spins(vq: VhostVirtqueue, table: Iotlb) -> bool:
+    # an entry of the whole address space had size 0, so from address 0 on a walk made no step; here it is two halves
+    lower = table.itree_first(0, 0)
+    upper = table.itree_first(U64_MAX, U64_MAX)
+    whole = lower is not None and upper is not None and lower.last + 1 == upper.start == 1 << 63
+    if not whole or 0 not in (vq.desc, vq.avail, vq.used):
+        return False
+    vq.dev.kernel.violation("kernel.hang", f"{vq.dev.name} queue {vq.index}: the walk from address 0 would never end")
+    return True
 
 
 def _iotlb_access_ok(vq: VhostVirtqueue, name: str, addr: int, length: int, access: int) -> bool:
@@ -161,15 +200,29 @@ def _owner(vq: VhostVirtqueue) -> Mm:
     return vq.dev.mm
 
 
+def _load(vq: VhostVirtqueue, uaddr: int, length: int) -> bytes:
+    kernel = vq.dev.kernel
+    if kernel.faults is not None and cut_short(kernel, "dma.read", vq.dev.name):
+        return b""
+    return _owner(vq).read(uaddr, length)
+
+
+def _store(vq: VhostVirtqueue, uaddr: int, data: bytes) -> int:
+    kernel = vq.dev.kernel
+    if kernel.faults is not None and cut_short(kernel, "dma.write", vq.dev.name):
+        return 0
+    return _owner(vq).write(uaddr, data)
+
+
 def _get(vq: VhostVirtqueue, area: str, addr: int, length: int) -> bytes:
-    data = _owner(vq).read(metadata_uaddr(vq, area, addr, length), length)
+    data = _load(vq, metadata_uaddr(vq, area, addr, length), length)
     if len(data) < length:
         raise fail("vq.copy")
     return data
 
 
 def _put(vq: VhostVirtqueue, area: str, addr: int, data: bytes) -> None:
-    if _owner(vq).write(metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
+    if _store(vq, metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
         raise fail("vq.copy")
 
 
@@ -325,7 +378,7 @@ def _take(vq: VhostVirtqueue, chain: Chain, addr: int, length: int, flags: int) 
 
 
 def _copy_in(vq: VhostVirtqueue, piece: Piece) -> bytes:
-    data = _owner(vq).read(piece.uaddr, piece.length)
+    data = _load(vq, piece.uaddr, piece.length)
     if len(data) < piece.length:
         raise fail("vq.copy")
     return data
@@ -364,7 +417,7 @@ def scatter(vq: VhostVirtqueue, pieces: list[Piece], data: bytes) -> int:
         if not part:
             break
         _observe(vq, Piece(piece.uaddr, len(part), piece.iova), VHOST_ACCESS_WO)
-        if _owner(vq).write(piece.uaddr, part) < len(part):
+        if _store(vq, piece.uaddr, part) < len(part):
             raise fail("vq.copy")
         done += len(part)
     return done
@@ -394,10 +447,8 @@ def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Non
         _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, vq.structs.byteorder))
     except KernelError:
         vq.signal_error()
-    if _wants_interrupt(vq) and vq.call is not None:
-        vq.call.signal()
-        if vq.dev.kernel.sink:
-            vq.dev.kernel.emit(Kind.SIGNAL, vq.dev.name, vq.index, "call", vq.call.count)
+    if _wants_interrupt(vq):
+        vq.signal_call()
 
 
 def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:
@@ -408,7 +459,7 @@ def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:
     done = 0
     for piece in translate_desc(vq, addr, len(data), VHOST_ACCESS_WO, METADATA_PIECES):
         part = data[done : done + piece.length]
-        if _owner(vq).write(piece.uaddr, part) < len(part):
+        if _store(vq, piece.uaddr, part) < len(part):
             raise fail("vq.copy")
         done += piece.length
 

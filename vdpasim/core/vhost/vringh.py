@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
+from vdpasim.core.faults import cut_short
+from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from vdpasim.core.rules import fail, hit
 from vdpasim.core.vhost.virtio_byteorder import LITTLE, RingStructs
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
@@ -52,11 +54,12 @@ class IotlbMiss(Exception):
         self.access = access
 
 
-class Segment(NamedTuple):
-    """One descriptor's buffer."""
+Segment = tuple[int, int]
+"""One descriptor's buffer: its I/O address and its length."""
 
-    iova: int
-    length: int
+Window = tuple[int, int, bytearray, int, int]
+"""(first, last, data, shift, perm): the bytes at the I/O addresses first to last are ``data[address + shift]``; what the
+entry permits."""
 
 
 class DmaObserver(Protocol):
@@ -68,6 +71,23 @@ class DmaObserver(Protocol):
         """One contiguous access through one entry, and where the bytes went."""
 
 
+NOWHERE: Window = (1, 0, bytearray(), 0, 0)
+"""A window that has no address."""
+
+
+class PlacedRing(NamedTuple):
+    """The three areas of a ring in memory, bytes and offset of each, and the windows of its map."""
+
+    avail: bytearray
+    avail_at: int
+    desc: bytearray
+    desc_at: int
+    used: bytearray
+    used_at: int
+    reads: dict[int, Window]
+    writes: dict[int, Window]
+
+
 @attrs.define(eq=False)
 class DeviceMap:
     """The device's own copy of the translations of one address space."""
@@ -76,37 +96,40 @@ class DeviceMap:
     on_demand: bool = False
     passthrough: bool = False
     """The map is still the identity a device starts with."""
+    version: int = 0
+    """Changes with every change of the map."""
 
 
-@attrs.define(eq=False)
 class Iov:
     """A list of segments with a cursor (``struct vringh_kiov``)."""
 
-    segments: list[Segment] = attrs.Factory(list["Segment"])
-    i: int = 0
-    consumed: int = 0
+    __slots__ = ("consumed", "i", "segments", "total")
 
-    @property
-    def total(self) -> int:
+    def __init__(self, segments: list[Segment]) -> None:
+        self.segments = segments
+        self.total = 0
         """Bytes of all segments."""
-        return sum(segment.length for segment in self.segments)
+        self.i = 0
+        self.consumed = 0
+        for _, length in segments:
+            self.total += length
 
     @property
     def left(self) -> int:
         """Bytes behind the cursor (``vringh_kiov_length``)."""
-        return sum(segment.length for segment in self.segments[self.i :]) - self.consumed
+        return sum([length for _, length in self.segments[self.i :]]) - self.consumed
 
     def advance(self, length: int) -> None:
         """Move the cursor (``vringh_kiov_advance``)."""
         while length and self.i < len(self.segments):
-            part = min(length, self.segments[self.i].length - self.consumed)
+            part = min(length, self.segments[self.i][1] - self.consumed)
             self.step(part)
             length -= part
 
     def step(self, part: int) -> None:
         """Move the cursor inside the present segment."""
         self.consumed += part
-        if self.consumed == self.segments[self.i].length:
+        if self.consumed == self.segments[self.i][1]:
             self.consumed = 0
             self.i += 1
 
@@ -127,7 +150,20 @@ class Vringh:
     mm: Mm | None = None
     """The address space entries refer to; None: physical addresses."""
     structs: RingStructs = LITTLE
+    used_idx_access: int = attrs.field(init=False)
+    """The permission that is asked for the write of used->idx."""
+    _reads: dict[int, Window] = attrs.field(init=False, factory=dict)
+    """Page of I/O addresses -> where its bytes are, as far as one mapping and one frame reach."""
+    _writes: dict[int, Window] = attrs.field(init=False, factory=dict)
+    _placed: PlacedRing | None = attrs.field(init=False, default=None)
+    _seen: tuple[DeviceMap | None, int, int, Mm | None] = attrs.field(init=False, default=(None, 0, 0, None))
+    """The map, its version, that of memory, and the address space that the windows are good for."""
     on_dma: DmaObserver = attrs.field(kw_only=True)
+    device: str = attrs.field(kw_only=True, default="")
+    """The device's name, for fault plans."""
+
+    def __attrs_post_init__(self) -> None:
+        self.used_idx_access = VHOST_ACCESS_RO if self.kernel.on("used-idx-read-perm") else VHOST_ACCESS_WO
 
     def init(
         self, num: int, desc: int, avail: int, used: int, mm: Mm | None, structs: RingStructs = LITTLE
@@ -136,6 +172,7 @@ class Vringh:
         if not num or num > 0xFFFF or num & (num - 1):
             return False
         self.num, self.desc, self.avail, self.used, self.mm, self.structs = num, desc, avail, used, mm, structs
+        self._placed = None
         self.last_avail_idx = self.last_used_idx = 0
         return True
 
@@ -148,6 +185,7 @@ class Vringh:
             KernelError: the avail ring or the chain is bad; see the module docstring for what was consumed.
             IotlbMiss: on-demand maps only; nothing was consumed.
         """
+        self._check_windows()
         if self.map.on_demand:
             self._prefault(self._areas())
         avail_idx = self.getu16(self.avail + 2)
@@ -160,25 +198,49 @@ class Vringh:
         try:
             riov, wiov = self._walk(head, readable, writable)
             if self.map.on_demand:
-                self._prefault([(one.iova, one.length, VHOST_ACCESS_RO) for one in riov.segments])
-                self._prefault([(one.iova, one.length, VHOST_ACCESS_WO) for one in wiov.segments])
+                self._prefault([(*one, VHOST_ACCESS_RO) for one in riov.segments])
+                self._prefault([(*one, VHOST_ACCESS_WO) for one in wiov.segments])
         except IotlbMiss:
             self.abandon()
             raise
         return head, riov, wiov
+
+    def placed(self) -> PlacedRing | None:
+        """Where the ring is, if all three areas lie in known places and nobody watches; good for this step.
+
+        A device may then do what :meth:`getdesc`, :meth:`pull`, :meth:`push` and :meth:`complete` would do for a chain
+        with nothing unusual, in fewer steps. An on-demand map is always looked up.
+        """
+        self._check_windows()
+        return None if self.map.on_demand else self._placed or self._place()
+
+    def _place(self) -> PlacedRing | None:
+        places: list[tuple[bytearray, int]] = []
+        for windows, iova, size, access in (
+            (self._reads, self.avail, 4 + 2 * self.num, VHOST_ACCESS_RO),
+            (self._reads, self.desc, 16 * self.num, VHOST_ACCESS_RO),
+            (self._writes, self.used, 4 + 8 * self.num, self.used_idx_access),
+        ):
+            first, last, data, shift, perm = windows.get(iova >> PAGE_SHIFT, NOWHERE)
+            if iova < first or iova + size - 1 > last or not perm & access:
+                return None
+            places.append((data, iova + shift))
+        self._placed = PlacedRing(*places[0], *places[1], *places[2], self._reads, self._writes)
+        return self._placed
 
     def abandon(self) -> None:
         """Give the head taken last back to the ring (``vringh_abandon``)."""
         self.last_avail_idx = (self.last_avail_idx - 1) & 0xFFFF
 
     def _walk(self, i: int, readable: bool, writable: bool) -> tuple[Iov, Iov]:
-        riov, wiov = Iov(), Iov()
+        readables: list[Segment] = []
+        writables: list[Segment] = []
         table, limit = self.desc, self.num
         resume: int | None = None
         """Where the chain goes on behind an indirect table; -1 nowhere."""
-        direct = indirect = tables = 0
+        direct = indirect = tables = room = 0
         while True:
-            addr, length, flags, following = self.structs.desc.unpack(self.copy_from(table + 16 * i, 16))
+            addr, length, flags, following = self._descriptor(table + 16 * i)
             if flags & VRING_DESC_F_INDIRECT:
                 # a chain that returns to its own indirect descriptor grows until the kernel has no memory for it
                 tables += 1
@@ -186,17 +248,31 @@ class Vringh:
                     raise fail("vringh.chain.loop")
                 resume = self._indirect(resume, length, following if flags & VRING_DESC_F_NEXT else -1)
                 table, limit, i = addr, length // 16, 0
+                # with the bug both kinds of descriptor were one count, held against the ring
+                room = self.num - direct if self.kernel.on("bug-indirect-limit") else limit
                 continue
-            direct, indirect = (direct + 1, indirect) if resume is None else (direct, indirect + 1)
-            if direct > self.num or indirect > limit:
+            if resume is None:
+                direct += 1
+            else:
+                indirect += 1
+            if direct > self.num or indirect > room:
                 raise fail("vringh.chain.loop")
-            self._take(Segment(addr, length), flags, (riov, wiov), (readable, writable))
+            if flags & VRING_DESC_F_WRITE:
+                if not writable:
+                    raise fail("vringh.chain.direction")
+                writables.append((addr, length))
+            else:
+                if writables:
+                    raise fail("vringh.chain.order")
+                if not readable:
+                    raise fail("vringh.chain.direction")
+                readables.append((addr, length))
             if flags & VRING_DESC_F_NEXT:
                 i = following
             elif resume is not None and resume > 0:
                 table, limit, i, resume, indirect = self.desc, self.num, resume, None, 0
             else:
-                return riov, wiov
+                return Iov(readables), Iov(writables)
             if i >= limit:
                 raise fail("vringh.chain.next")
 
@@ -208,15 +284,6 @@ class Vringh:
             raise fail("vringh.indirect.length")
         return following
 
-    @staticmethod
-    def _take(segment: Segment, flags: int, iovs: tuple[Iov, Iov], allowed: tuple[bool, bool]) -> None:
-        write = bool(flags & VRING_DESC_F_WRITE)
-        if not write and iovs[1].segments:
-            raise fail("vringh.chain.order")
-        if not allowed[write]:
-            raise fail("vringh.chain.direction")
-        iovs[write].segments.append(segment)
-
     # -- payload
 
     def pull(self, iov: Iov, length: int) -> bytes:
@@ -225,14 +292,22 @@ class Vringh:
         Raises:
             KernelError: EFAULT; the cursor stands behind the last segment that was read whole.
         """
+        if iov.i < len(iov.segments):
+            iova, size = iov.segments[iov.i]
+            if length <= size - iov.consumed:
+                data = self.copy_from(iova + iov.consumed, length)
+                iov.step(length)
+                return data
         return b"".join(self.pull_pieces(iov, length))
 
     def pull_pieces(self, iov: Iov, length: int) -> Iterator[bytes]:
         """As :meth:`pull`, piece by piece, so that what came before a fault can be kept."""
         while length and iov.i < len(iov.segments):
-            segment = iov.segments[iov.i]
-            part = min(length, segment.length - iov.consumed)
-            yield from self._pieces_from(segment.iova + iov.consumed, part)
+            iova, size = iov.segments[iov.i]
+            part = min(length, size - iov.consumed)
+            if not part:
+                self._check_empty()
+            yield from self._pieces_from(iova + iov.consumed, part)
             iov.step(part)
             length -= part
 
@@ -242,14 +317,22 @@ class Vringh:
         Raises:
             KernelError: EFAULT; the cursor stands behind the last segment that was written whole.
         """
-        done = 0
-        while done < len(data) and iov.i < len(iov.segments):
-            segment = iov.segments[iov.i]
-            part = min(len(data) - done, segment.length - iov.consumed)
-            self.copy_to(segment.iova + iov.consumed, data[done : done + part])
+        done, wanted = 0, len(data)
+        while done < wanted and iov.i < len(iov.segments):
+            iova, size = iov.segments[iov.i]
+            part = min(wanted - done, size - iov.consumed)
+            if not part:
+                self._check_empty()
+            self.copy_to(iova + iov.consumed, data if part == wanted else data[done : done + part])
             iov.step(part)
             done += part
         return done
+
+    def _check_empty(self) -> None:
+        # a cursor that is moved by no bytes stays where it is, and with the bug nothing else moved it
+        if self.kernel.on("bug-zero-length-segment"):
+            self.kernel.violation("kernel.hang", "a copy would never get past a descriptor of length 0")
+            raise fail("vringh.copy")
 
     def _areas(self) -> list[tuple[int, int, int]]:
         return [
@@ -274,7 +357,22 @@ class Vringh:
             KernelError: the element or the index could not be written; the slot is used again.
         """
         slot = self.used + 4 + 8 * (self.last_used_idx & (self.num - 1))
+        first, last, ring, shift, perm = self._writes.get(slot >> PAGE_SHIFT, NOWHERE)
+        if first <= self.used and slot + 7 <= last and perm & self.used_idx_access:
+            following = self.last_used_idx = (self.last_used_idx + 1) & 0xFFFF
+            self.structs.used_elem.pack_into(ring, slot + shift, head, length & 0xFFFF_FFFF)
+            self.structs.u16.pack_into(ring, self.used + 2 + shift, following)
+            return
+        self.put_used(head, length)
+        self.put_used_idx()
+
+    def put_used(self, head: int, length: int) -> None:
+        """The first half of :meth:`complete`."""
+        slot = self.used + 4 + 8 * (self.last_used_idx & (self.num - 1))
         self.copy_to(slot, self.structs.used_elem.pack(head, length & 0xFFFF_FFFF))
+
+    def put_used_idx(self) -> None:
+        """The second half."""
         following = (self.last_used_idx + 1) & 0xFFFF
         self.putu16(self.used + 2, following)
         self.last_used_idx = following
@@ -291,6 +389,12 @@ class Vringh:
 
     def getu16(self, iova: int) -> int:
         """A 16-bit field, which must lie in one entry."""
+        window = self._reads.get(iova >> PAGE_SHIFT)
+        if window is None:
+            window = self._open(self._reads, iova, VHOST_ACCESS_RO)
+        first, last, data, shift, _ = window
+        if first <= iova < last:
+            return self.structs.u16.unpack_from(data, iova + shift)[0]  # type: ignore[no-any-return]
         entry, addr = self._one(iova, VHOST_ACCESS_RO)
         data = self._read(entry, iova, addr, 2)
         if len(data) < 2:
@@ -299,10 +403,14 @@ class Vringh:
 
     def putu16(self, iova: int, value: int) -> None:
         """Write a 16-bit field; which permission is checked depends on the kernel."""
-        if self.kernel.on("used-idx-read-perm"):
-            access = VHOST_ACCESS_RO
-        else:
-            access = VHOST_ACCESS_WO
+        access = self.used_idx_access
+        window = self._writes.get(iova >> PAGE_SHIFT)
+        if window is None:
+            window = self._open(self._writes, iova, VHOST_ACCESS_WO)
+        first, last, data, shift, perm = window
+        if first <= iova < last and perm & access:
+            self.structs.u16.pack_into(data, iova + shift, value)
+            return
         entry, addr = self._one(iova, access)
         if access == VHOST_ACCESS_RO and not entry.perm & VHOST_ACCESS_WO:
             hit("vringh.used-idx-read-perm")
@@ -332,13 +440,31 @@ class Vringh:
         Raises:
             KernelError: EFAULT, whatever went wrong.
         """
+        window = self._reads.get(iova >> PAGE_SHIFT)
+        if window is None:
+            window = self._open(self._reads, iova, VHOST_ACCESS_RO)
+        first, last, data, shift, _ = window
+        if first <= iova and iova + length - 1 <= last:
+            return bytes(data[iova + shift : iova + shift + length])
         return b"".join(self._pieces_from(iova, length))
+
+    def _descriptor(self, iova: int) -> tuple[int, int, int, int]:
+        # (address, length, flags, next)
+        window = self._reads.get(iova >> PAGE_SHIFT)
+        if window is not None:
+            first, last, data, shift, _ = window
+            if first <= iova <= last - 15:
+                return self.structs.desc.unpack_from(data, iova + shift)  # type: ignore[return-value]
+        return self.structs.desc.unpack(self.copy_from(iova, 16))  # type: ignore[return-value]
 
     def _pieces_from(self, iova: int, length: int) -> Iterator[bytes]:
         for at, entry, addr, size in self._strides(iova, length, VHOST_ACCESS_RO):
             data = self._read(entry, at, addr, size)
             yield data
             if len(data) < size:
+                if self.kernel.on("bug-vringh-short-copy"):
+                    text = f"{size - len(data)} bytes that could not be read would be what a buffer held before"
+                    self.kernel.violation("kernel.leak", text)
                 raise fail("vringh.copy")
 
     def copy_to(self, iova: int, data: bytes | bytearray | memoryview) -> None:
@@ -347,9 +473,18 @@ class Vringh:
         Raises:
             KernelError: EFAULT, whatever went wrong.
         """
-        for at, entry, addr, size in self._strides(iova, len(data), VHOST_ACCESS_WO):
+        length = len(data)
+        window = self._writes.get(iova >> PAGE_SHIFT)
+        if window is None:
+            window = self._open(self._writes, iova, VHOST_ACCESS_WO)
+        first, last, memory, shift, _ = window
+        if first <= iova and iova + length - 1 <= last:
+            memory[iova + shift : iova + shift + length] = data
+            return
+        for at, entry, addr, size in self._strides(iova, length, VHOST_ACCESS_WO):
             offset = at - iova
-            if self._write(entry, at, addr, data[offset : offset + size]) < size:
+            short = self._write(entry, at, addr, data[offset : offset + size]) < size
+            if short and not self.kernel.on("bug-vringh-short-copy"):
                 raise fail("vringh.copy")
 
     def _strides(self, iova: int, length: int, access: int) -> Iterator[tuple[int, IotlbMap, int, int]]:
@@ -368,14 +503,56 @@ class Vringh:
         if failed:
             raise fail("vringh.copy")
 
+    # -- windows: where a page of I/O addresses is, remembered from one access to the next
+
+    def _check_windows(self) -> None:
+        # Nothing that changes a map or memory can run within a step, so it is enough to look before each chain; with
+        # schedule points a chain is several steps, and with an observer every access has to be reported.
+        kernel = self.kernel
+        seen = (self.map, self.map.version, self.pages.version, self.mm)
+        if seen != self._seen or kernel.observed:
+            self._seen = seen
+            self._placed = None
+            self._reads.clear()
+            self._writes.clear()
+
+    def _open(self, windows: dict[int, Window], iova: int, access: int) -> Window:
+        # the window of an address, NOWHERE if it has to go the long way
+        if self.kernel.observed:
+            return NOWHERE
+        found = self.map.table.translate(iova, 1, access)
+        if not found.pieces:
+            return NOWHERE
+        entry, addr, _ = found.pieces[0]
+        space = self.mm or self.pages
+        data = space.frame(addr, write=access == VHOST_ACCESS_WO)
+        if self.pages.version != self._seen[2]:
+            # a private page took the place of a file's, or was the first: other windows may look at what it replaced
+            self._check_windows()
+        if data is None:
+            return NOWHERE
+        memory, at = data
+        within = addr & ~PAGE_MASK
+        first = max(iova & PAGE_MASK, entry.start, iova - within)
+        last = min(iova | ~PAGE_MASK, entry.last, iova - within + PAGE_SIZE - 1)
+        windows[iova >> PAGE_SHIFT] = window = (first, last, memory, at - iova, entry.perm)
+        return window
+
     def _read(self, entry: IotlbMap, iova: int, addr: int, size: int) -> bytes:
         space = self.mm or self.pages
         if self.kernel.sink:
             self.on_dma(iova, size, VHOST_ACCESS_RO, entry, tuple(space.extents(addr, size)))
+        if self.kernel.faults is not None and cut_short(self.kernel, "dma.read", self.device):
+            return b""
         return space.read(addr, size)
 
     def _write(self, entry: IotlbMap, iova: int, addr: int, data: bytes | bytearray | memoryview) -> int:
         space = self.mm or self.pages
         if self.kernel.sink:
             self.on_dma(iova, len(data), VHOST_ACCESS_WO, entry, tuple(space.extents(addr, len(data))))
-        return space.write(addr, data)
+        if self.kernel.faults is not None and cut_short(self.kernel, "dma.write", self.device):
+            return 0
+        done = space.write(addr, data)
+        if self.pages.version != self._seen[2]:
+            self._check_windows()
+        return done
