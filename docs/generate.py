@@ -63,7 +63,8 @@ prints one of them with the rules that depend on it.
 """
 
 PROFILES_TAIL = """
-*since* is the first mainline kernel, as far as known; distribution kernels have fixes earlier. *rules* is how many rows
+*since* is the first mainline kernel, as far as known; distribution kernels have fixes earlier. *until* 4.19 says of a
+bug that 4.19 had it no more; [Bugs that were](history.md) tells what each did. *rules* is how many rows
 of the rule table name the switch.
 
 ## Switches that change nothing
@@ -114,7 +115,8 @@ def _switch_row(switch: Switch) -> str:
     marks = " | ".join("on" if switch.name in on else "" for on in PROFILES.values())
     rules = depending(switch.name)
     text = switch.doc + (" *(changes nothing)*" if switch.unmodelled else "")
-    return f"| `{switch.name}` | {_cell(text)} | {switch.since} | {marks} | {len(rules) or ''} |"
+    since = switch.since or (f"until {switch.fixed}" if switch.fixed else "")
+    return f"| `{switch.name}` | {_cell(text)} | {since} | {marks} | {len(rules) or ''} |"
 
 
 def rules() -> Iterator[str]:

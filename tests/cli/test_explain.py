@@ -117,6 +117,11 @@ class TestSwitch:
         assert shown["use"] == "--kernel 7.1+F4"
         assert shown["rule"].startswith("vdpa.vring.num-max: ")
 
+    def test_of_a_bug_says_when_it_was_mended(self) -> None:
+        shown = lines("bug-stale-misses")
+        assert (shown["fixed"], shown["use"]) == ("6.2", "--kernel tip+bug-stale-misses")
+        assert "since" not in shown
+
     def test_that_every_kernel_has_is_shown_switched_off(self) -> None:
         assert lines("F15")["use"] == "--kernel 6.1-F15"
 

@@ -15,6 +15,7 @@ from vdpasim.vmm.guest import Buffer, Virtqueue
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call, Kernel
+    from vdpasim.uapi.ioctl import Ioctl
 
 IOVA = 0x10_0000
 
@@ -67,7 +68,7 @@ def finish(kernel: Kernel, call: Call, first: str) -> int:
         (vhost.VHOST_VDPA_SET_VRING_ENABLE, 8),
     ],
 )
-def test_a_request_that_takes_the_device_s_lock_waits_for_the_pass(request_: vhost.Ioctl, size: int) -> None:
+def test_a_request_that_takes_the_device_s_lock_waits_for_the_pass(request_: Ioctl, size: int) -> None:
     board = loopback("6.12")
     kernel = mid_pass(board)
     call = submit(board.machine.file, "ioctl", request_.request(), BytesBuffer(bytearray(size)))
@@ -94,7 +95,7 @@ def test_close_waits_for_the_pass_and_a_reopen_finds_the_device_free() -> None:
     finish(kernel, call, "vmm")
     assert board.machine.device.node.opened is None
     kernel.run()
-    assert board.machine.process.open_nowait(board.machine.path)
+    board.machine.process.open_nowait(board.machine.path)
 
 
 @pytest.mark.parametrize("message", [False, True])

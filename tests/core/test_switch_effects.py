@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.core.support import ACCESS_PLATFORM, KICK, VERSION_1, Machine
 from vdpasim.core.switches import SWITCHES
 from vdpasim.core.vhost.net import VhostNet
+from vdpasim.scenario.loader import load
+from vdpasim.scenario.runner import run
 from vdpasim.sim import Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
@@ -27,6 +30,7 @@ DRIVER_OK = 0xF
 PAGE = 4096
 CAPACITY = 0x40000
 RX, TX = 0, 1
+STORIES = {found.scenario.name: found for found in load([Path(__file__).parents[2] / "scenarios" / "history"])}
 
 
 def errno_of(call: Callable[[], object]) -> int:
@@ -271,6 +275,14 @@ def fork_owner(kernel: str) -> int:
     return request(Machine("vhost-net", kernel, owner=False), vhost.VHOST_SET_FORK_FROM_OWNER, 1, code="B")
 
 
+# -- bugs: what their stories see
+
+
+def told(story: str) -> Callable[[str], object]:
+    """What a story of scenarios/history finds."""
+    return lambda kernel: sorted({one.id for verdict in run(STORIES[story], kernel=kernel) for one in verdict.found})
+
+
 EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F1", limit_of_entries, OK, E.ENOSPC),
     ("F2", page_count_overflow, "vdpa.pa.npages", "vdpa.pa.overflow"),
@@ -327,6 +339,45 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
         E.EBUSY,
     ),
     ("lu-advertise", backend_bit(9), False, True),
+    ("bug-message-without-iotlb", told("message_without_iotlb"), [], ["kernel.oops"]),
+    ("bug-message-padding", told("message_padding"), [], ["kernel.leak"]),
+    ("bug-no-msg-v2", told("program_of_32_bits"), [], ["history.shut-out"]),
+    ("bug-miss-last-byte", told("miss_of_the_last_byte"), [], ["history.queue-sleeps"]),
+    ("bug-iotlb-recreate-cache", told("iotlb_made_anew"), [], ["kernel.oops"]),
+    ("bug-update-size-zero", told("update_of_everything"), [], ["kernel.hang"]),
+    ("bug-batch-size-zero", told("batch_without_size"), [], ["history.batch-refused"]),
+    ("bug-invalidate-size-zero", told("flush_with_size_zero"), [], ["history.flush-refused"]),
+    ("bug-lookup-grows", told("look_up_that_grows"), [], ["history.missed-though-mapped"]),
+    ("bug-stale-misses", told("miss_of_a_removed_backend"), [], ["history.stale-miss"]),
+    ("bug-update-wrap", told("update_that_wraps"), [], ["history.wrapped-update"]),
+    ("bug-user-range-off-by-one", told("last_page_of_all"), [], ["history.last-page-refused"]),
+    ("bug-pin-leak", told("pins_of_a_failed_update"), [], ["history.pinned-for-ever"]),
+    (
+        "bug-close-leaks-asid",
+        told("address_space_behind_the_first"),
+        [],
+        ["history.pinned-after-close", "iotlb.divergence"],
+    ),
+    ("bug-rx-heads", told("buffers_of_one_byte"), [], ["kernel.oops"]),
+    ("bug-indirect-limit", told("long_indirect_table"), [], ["history.chain-lost"]),
+    ("bug-zero-length-segment", told("descriptor_of_length_0"), [], ["kernel.hang"]),
+    (
+        "bug-vringh-short-copy",
+        told("memory_that_went_away"),
+        ["dma.fault"],
+        ["dma.fault", "history.lost-data-called-ok"],
+    ),
+    ("bug-config-ctx-dangles", told("config_eventfd_of_the_last_open"), [], ["kernel.oops"]),
+    ("bug-config-underflow", told("config_beyond_the_end"), [], ["history.config-beyond-the-end"]),
+    ("bug-ring-max", told("ring_of_the_largest_size"), [], ["history.past-the-ring"]),
+    ("bug-enable-base", told("base_before_enable"), [], ["history.base-forgotten"]),
+    ("bug-enable-twice", told("enabled_twice"), [], ["history.request-replayed"]),
+    ("bug-blk-no-groups", told("disk_without_address_space"), [], ["history.no-address-space"]),
+    ("bug-va-undo-wipes-all", told("failed_update_at_0"), [], ["history.address-space-wiped"]),
+    ("bug-get-id-status", told("short_get_id"), [], ["history.status-eaten"]),
+    ("bug-ctrl-ack-carry", told("unknown_control_class"), [], ["history.ack-of-another"]),
+    ("bug-ctrl-partial-mac", told("short_mac_address"), [], ["history.half-an-address"]),
+    ("bug-rx-overrun-stops", told("frames_without_a_buffer"), [], ["history.frames-stranded"]),
 ]
 
 

@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["README.md", "docs/conform.md"]
+PAGES = ["README.md", "docs/conform.md", "docs/faults.md"]
 """Pages with commands."""
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -89,6 +89,22 @@ def test_another_finding_than_the_expected_one_fails() -> None:
     assert not only(play(failing(lambda: OSError(errno.EIO, "no"), "dma.stale-va"))).passed
 
 
+@scenario(kernel={"6.1": "history.seen", "tip": ()})
+async def seen_on_one_kernel(sim: Simulator) -> None:
+    """A story that says what it saw."""
+    if sim.kernel.switches.spec != "tip":
+        sim.violation("history.seen", "as it was told")
+
+
+def test_each_kernel_has_its_own_expectation() -> None:
+    verdicts = play(seen_on_one_kernel)
+    assert [(verdict.passed, verdict.expected, verdict.line) for verdict in verdicts] == [
+        (True, ("history.seen",), "history.seen"),
+        (True, (), "clean"),
+    ]
+    assert not only(play(seen_on_one_kernel, kernel="6.12")).passed, "a kernel that is not named is to be clean"
+
+
 def test_a_story_that_waits_for_what_cannot_come_is_a_deadlock() -> None:
     @scenario()
     async def story(sim: Simulator) -> None:

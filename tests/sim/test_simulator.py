@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Work, Worker
 from vdpasim.core.profiles import ProfileError
 from vdpasim.sim import Livelock, Simulator, UsageError, hosts
@@ -54,6 +55,17 @@ class TestANewProcess:
     def test_has_an_address_space_with_a_name_of_its_own(self) -> None:
         sim = Simulator()
         assert [sim.process("vmm").mm.ident for _ in range(2)] == ["mm:vmm-0", "mm:vmm-1"]
+
+
+class TestWhatAStorySees:
+    def test_is_a_violation_with_and_without_a_listener(self) -> None:
+        sim = Simulator()
+        sim.violation("history.seen", "with nobody listening")
+        heard: list[Any] = []
+        sim.listen(heard.append)
+        sim.violation("history.seen", "as it was told")
+        assert [text for _, text in sim.kernel.violations] == ["with nobody listening", "as it was told"]
+        assert [event[3:] for event in heard] == [(Kind.VIOLATION, "history.seen", "as it was told")]
 
 
 class TestTime:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from vdpasim.conform.evidence import Evidence
     from vdpasim.core.rules import Rule
 
-for _module in ("vdpasim.devices.vdpa_miss", "vdpasim.attach.live"):
-    # importing them registers their rules; the second one needs Linux
+for _module in ("vdpasim.devices.peer_rules", "vdpasim.devices.vdpa_miss", "vdpasim.attach.live"):
+    # importing them registers their rules; the last one needs Linux
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
 
@@ -112,6 +112,7 @@ def switch_json(switch: Switch) -> dict[str, Any]:
         "switch": switch.name,
         "doc": switch.doc,
         "since": switch.since,
+        "fixed": switch.fixed,
         "kernels": [name for name, on in PROFILES.items() if switch.name in on],
         "implies": sorted(IMPLIED.get(switch.name, ())),
         "rules": depending(switch.name),
@@ -172,6 +173,8 @@ def switch_text(switch: Switch) -> Iterator[str]:
     yield _line("on", switch.doc)
     if switch.since:
         yield _line("since", switch.since)
+    if switch.fixed:
+        yield _line("fixed", switch.fixed)
     yield _line("kernels", f"on in {', '.join(row['kernels']) or 'none'}; off in {', '.join(off) or 'none'}")
     if switch.unmodelled:
         yield _line("effect", f"none in this simulator: {switch.unmodelled}")

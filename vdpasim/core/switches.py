@@ -2,9 +2,9 @@
 
 Theory. A driver never asks for a version; it asks ``kernel.on("F4")``. A profile (``profiles.py``) is a set of
 switches, and a user's string adds or removes single ones: ``7.1+live-update-v1-F3``. The ``Fn`` names are the fixes
-that went in after 7.1 and were backported unevenly; ``bug-*`` are bugs, on in the kernels that have them, which for most is
-none any more; the other names are features and changes of behaviour; ``live-update-*`` are patch series that never
-merged.
+that went in after 7.1 and were backported unevenly; ``bug-*`` are bugs, on in the kernels that have them, which for
+most is none any more; the other names are features and changes of behaviour; ``live-update-*`` are patch series that
+never merged.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _ROWS = (
     ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),
     ("bug-features-array-zero-fill", "GET_FEATURES_ARRAY with count > 2 zeroes from word 0", "6.18"),
     # bugs the newest kernels still have
-    ("bug-va-undo-wipes-all", "the undo of a VA-mode UPDATE at iova 0 that mapped nothing empties the address space", "5.15"),
+    ("bug-va-undo-wipes-all", "a VA-mode UPDATE at iova 0 that maps nothing is undone by unmapping it all", "5.15"),
     ("bug-get-id-status", "vdpa_sim_blk's GET_ID writes all its 20 bytes, over the status byte if need be", "5.13"),
     ("bug-rx-overrun-stops", "vdpa_sim_net stops its pass when a frame finds no RX buffer", "5.7"),
     ("bug-ctrl-ack-carry", "vdpa_sim_net acks an unknown control class as it acked the command before", "5.19"),
@@ -115,6 +115,7 @@ _MENDED = (
     ("bug-pin-leak", "a PA-mode UPDATE that fails half-way leaves the pages pinned that it had not mapped yet", "5.10"),
     ("bug-close-leaks-asid", "close drops the entries of address space 0 only", "6.2"),
     # rings
+    ("bug-rx-heads", "vhost-net's array of used elements has no room for what waits while a frame takes 1024", "5.0"),
     ("bug-indirect-limit", "vringh counts the descriptors of an indirect table against the size of the ring", "5.19"),
     ("bug-zero-length-segment", "vringh's copies do not get past a descriptor of length 0", "6.6"),
     ("bug-vringh-short-copy", "vringh takes a copy that came up short for a whole one", "6.18"),

@@ -3,7 +3,9 @@
 Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
 offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
 fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
-gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows.
+gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each, and a story
+tells what only it can see by ``sim.violation``. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the
+kernel must refuse what follows.
 """
 
 from __future__ import annotations

@@ -12,10 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from vdpasim.core.fs.file import DriverFile, write_atomic
+from vdpasim.core.mm.device_page import DevicePage
+from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError
 from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
+from vdpasim.core.vhost.vdpa import Doorbell
 from vdpasim.sim import hosts
-from vdpasim.sim.errors import call_error, kernel_error, os_error
+from vdpasim.sim.errors import call_error, kernel_error, os_error, os_errors
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -97,8 +100,9 @@ class File:
         return self._result(await self._wait("poll", events, timeout_ns))
 
     async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
-        """mmap(2) of a device."""
-        return self._result(await self._wait("mmap", length, prot, flags, offset))
+        """mmap(2) of a device: the address; a store there (:meth:`Process.write`) reaches the device."""
+        file = self.open_file
+        return self._mapped(file, await self._wait("mmap", length, prot, flags, offset), prot)
 
     async def aclose(self) -> None:
         """close(2); the last reference releases the device."""
@@ -160,7 +164,8 @@ class File:
 
     def mmap_nowait(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
         """As :meth:`mmap`, without waiting."""
-        return self._result(self._nowait("mmap", length, prot, flags, offset))
+        file = self.open_file
+        return self._mapped(file, self._nowait("mmap", length, prot, flags, offset), prot)
 
     def close_nowait(self) -> None:
         """As :meth:`aclose`, without waiting."""
@@ -186,6 +191,20 @@ class File:
         if call.ret < 0:
             raise call_error(call)
         return call.ret
+
+    def _mapped(self, file: OpenFile, call: Call, prot: int) -> int:
+        ret, process = self._result(call), self.process
+        if not isinstance(call.out, Doorbell):
+            return ret
+        kernel, task = process.sim.kernel, process.task
+        # the mapping holds the file; its last piece drops it as close(2) does, at the next step of the kernel
+        page = DevicePage(
+            call.out.name, process.sim.pages, call.out.ring, lambda: kernel.submit(task, file, "close", ())
+        )
+        with os_errors():
+            address = process.mm.mmap(None, PAGE_SIZE, prot, shared=True, obj=page)
+        file.get()
+        return address
 
     def _reading(self, size: int | Place) -> UserBuffer:
         if isinstance(size, tuple):

@@ -3,24 +3,30 @@
 Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes
 it, ``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
 ``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an
-extension.
+extension. So are ``profile NAME`` in place of ``mgmtdev`` (a device as data, ``devices/profile.py``) and ``model FILE``
+(a device of one's own, ``devices/model.py``); both together are a model of what the profile says.
 """
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
-from vdpasim.devices import net_peer, vdpa_miss
+from vdpasim.devices import model as models
+from vdpasim.devices import model_loader, net_peer, profile, stock, vdpa_miss
+from vdpasim.devices.model import DeviceModel
+from vdpasim.devices.model_loader import DeviceModelError
 from vdpasim.devices.peer_device import NetPeer
+from vdpasim.devices.profile import DeviceProfile
+from vdpasim.devices.profile_keys import DeviceProfileError
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError, os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from os import PathLike
 
     from vdpasim.core.fs.file import CharDev
     from vdpasim.core.kernel import Kernel
@@ -114,17 +120,32 @@ class Vdpa:
         for mgmtdev in mgmtdevs:
             self.bus.mgmtdevs[mgmtdev.name] = mgmtdev
 
-    def dev_add(self, name: str, *, mgmtdev: str, **attributes: Any) -> Device:
-        """``vdpa dev add``: attributes are iproute2's keywords or module options.
+    def dev_add(
+        self,
+        name: str,
+        *,
+        mgmtdev: str | None = None,
+        profile: str | Path | DeviceProfile | None = None,
+        model: str | Path | type[DeviceModel] | None = None,
+        **attributes: Any,
+    ) -> Device:
+        """``vdpa dev add``: attributes are iproute2's keywords, module options, or a model's own options.
+
+        Instead of a management device a profile (by name, path or object), a model (by path, module or class), or both.
 
         Raises:
+            UsageError: none of the three, or mgmtdev beside another; a profile or model that cannot be used.
             OSError: EEXIST, ENODEV, EOPNOTSUPP unknown attribute, EINVAL malformed value.
         """
-        known = self.bus.mgmtdevs.get(mgmtdev)
+        if (mgmtdev is None) == (profile is None and model is None):
+            raise UsageError("a device is made of a mgmtdev, or else of a profile, a model, or both")
+        known = self.bus.mgmtdevs.get(mgmtdev) if mgmtdev is not None else _own(profile, model)
         given = {key: value for key, value in self.options.items() if known and key in known.options}
         given.update({key: value for key, value in attributes.items() if value is not None})
         with os_errors():
-            return Device(name, self.bus.dev_add(name, mgmtdev, given))
+            if mgmtdev is None and known is not None:
+                return Device(name, self.bus.add(name, known, given))
+            return Device(name, self.bus.dev_add(name, mgmtdev or "", given))
 
     def dev_del(self, name: str) -> None:
         """``vdpa dev del``.
@@ -165,9 +186,10 @@ class Vdpa:
         match line.split():
             case ["dev", "add", *pairs] if len(pairs) % 2 == 0:
                 words = dict(zip(pairs[::2], pairs[1::2], strict=True))
-                name, mgmtdev = words.pop("name", None), words.pop("mgmtdev", None)
-                if name and mgmtdev:
-                    return self.dev_add(name, mgmtdev=mgmtdev, **{k: _value(v) for k, v in words.items()})
+                name = words.pop("name", None)
+                kind: dict[str, Any] = {k: words.pop(k) for k in ("mgmtdev", "profile", "model") if k in words}
+                if name and kind:
+                    return self.dev_add(name, **kind, **{k: _value(v) for k, v in words.items()})
             case ["dev", "del", name]:
                 return self.dev_del(name)
             case ["dev", "show"]:
@@ -177,9 +199,21 @@ class Vdpa:
             case _:
                 pass
         raise UsageError(
-            f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV [mac M] [mtu N] [KEY VALUE]…, "
+            f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV|profile P|model M [mac M] [mtu N] [KEY VALUE]…, "
             "dev del NAME, dev show, mgmtdev show"
         )
+
+
+def _own(given: str | Path | DeviceProfile | None, model: str | Path | type[DeviceModel] | None) -> MgmtDev:
+    # a management device of a profile, a model, or both
+    try:
+        what = given if given is None or isinstance(given, DeviceProfile) else profile.load(given)
+        if model is not None:
+            return models.mgmtdev(model if isinstance(model, type) else model_loader.load(model), what)
+        assert what is not None
+        return stock.mgmtdev(what)
+    except (DeviceProfileError, DeviceModelError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _value(word: str) -> str | int:

@@ -228,6 +228,11 @@ class VhostVdpa(Vhost):
         out = await self.put_struct(uapi.VHOST_VDPA_GET_VRING_GROUP, vhost_vring_state, index=index)
         return int(out.num)
 
+    async def get_vring_size(self, index: int) -> int:
+        """GET_VRING_SIZE: of one queue."""
+        out = await self.put_struct(uapi.VHOST_VDPA_GET_VRING_SIZE, vhost_vring_state, index=index)
+        return int(out.num)
+
     async def set_group_asid(self, group: int, asid: int) -> None:
         """SET_GROUP_ASID."""
         await self.put_struct(uapi.VHOST_VDPA_SET_GROUP_ASID, vhost_vring_state, index=group, num=asid)

@@ -184,6 +184,8 @@ class PhysicalMemory:
 class Memory:
     """A memory object: a memfd, shared anonymous memory, or the anonymous pages of one private mapping.
 
+    ``special`` is what VM_IO and VM_PFNMAP say of its mappings: no ordinary pages, see ``device_page.py``.
+
     Args:
         name: how traces call it.
         size: bytes; accesses beyond the last page fault.
@@ -191,6 +193,8 @@ class Memory:
         folio_pages: neighbouring pages that are physically adjacent, a power of two (512: huge pages).
         one_frame: every page is the same frame.
     """
+
+    special = False
 
     def __init__(
         self, name: str, size: int, phys: PhysicalMemory, *, folio_pages: int = 1, one_frame: bool = False

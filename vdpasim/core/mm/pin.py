@@ -46,4 +46,6 @@ def _page(mm: AddressSpace, addr: int, write: bool) -> tuple[Folio, int] | None:
     vma = mm.vma_at(addr)
     if vma is None or not vma.prot & (PROT_WRITE if write else PROT_READ):
         return None
+    if vma.obj is not None and vma.obj.special:
+        return None
     return mm.page(vma, addr, write=not vma.shared)

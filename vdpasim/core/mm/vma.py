@@ -50,7 +50,8 @@ class Vma:
 
     def view(self) -> VmaView:
         """As drivers look at it."""
-        return VmaView(self.start, self.last, self.shared and self.file_writable, self.obj, self.offset)
+        special = self.obj is not None and self.obj.special
+        return VmaView(self.start, self.last, self.shared and self.file_writable, self.obj, self.offset, special)
 
     def part(self, start: int, last: int) -> Vma:
         """The piece inside ``[start, last]``."""

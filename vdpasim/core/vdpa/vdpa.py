@@ -1,11 +1,12 @@
 """The vDPA bus: devices, their operations, and management (mirrors drivers/vdpa/vdpa.c and include/linux/vdpa.h).
 
 Theory. A vDPA device is a table of operations, some of which a driver may lack; the bus asks ``supports(name)`` and
-never tries. Two ways to map exist: whole maps (``set_map``) or single ones (``dma_map``/``dma_unmap``). ``use_va``
-says that entries carry user addresses of the bound address space. A *management device* makes devices on request, in
+never tries. Two ways to map exist: whole maps (``set_map``) or single ones (``dma_map``/``dma_unmap``). A device with
+neither leaves translation to the platform's IOMMU, whose domain is filled entry by entry; here that domain is the map
+the device reads, through the same calls. ``use_va`` says that entries carry user addresses of the bound address space. A *management device* makes devices on request, in
 iproute2's grammar: ``vdpa dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01``.
 
-Not modelled: devices with a platform IOMMU (neither set_map nor dma_map), notification areas, netlink itself.
+Not modelled: netlink itself, IOMMU groups and capabilities, an aperture of the IOMMU.
 """
 
 from __future__ import annotations
@@ -95,6 +96,10 @@ class VdpaDevice(abc.ABC):
     @abc.abstractmethod
     def get_vq_desc_group(self, idx: int) -> int:
         """Optional: the group of a queue's descriptor area."""
+
+    def get_vq_notification(self, idx: int) -> tuple[int, int]:
+        """Optional: a queue's notification area, as its offset in a page and its size; size 0 is none."""
+        return 0, 0
 
     # device
 
@@ -233,6 +238,12 @@ class VdpaBus:
         mgmt = self.mgmtdevs.get(mgmtdev)
         if mgmt is None:
             raise fail("vdpa.dev.mgmtdev")
+        return self.add(name, mgmt, attributes)
+
+    def add(self, name: str, mgmt: MgmtDev, attributes: Attributes) -> VhostVdpaNode:
+        """As :meth:`dev_add`, of a management device that need not be on the bus."""
+        if name in self.devices:
+            raise fail("vdpa.dev.exists")
         if not set(attributes) <= mgmt.attributes | mgmt.options:
             raise fail("vdpa.dev.attr")
         device = mgmt.make(self, name, attributes)

@@ -11,6 +11,10 @@ all. Whether a ring is accessed through user addresses is decided when the queue
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
+Everything a device kind is, besides what it does with its queues, is in its :class:`SimAttr`. Its last fields are for
+kinds that are no kernel's vdpa_sim (``devices/stock.py`` fills them from a profile); left alone they mean vdpa_sim's
+own answer.
+
 Not modelled: the shared work queue of 6.1 (each device has its worker there too), statistics beyond counts.
 """
 
@@ -36,7 +40,6 @@ from vdpasim.uapi.vhost_types import (
     VHOST_BACKEND_F_NEW_OWNER,
 )
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
-from vdpasim.uapi.virtio_ids import VIRTIO_ID_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +87,29 @@ class SimAttr:
     nas: int
     features: int
     config_size: int
+    ngroups: int = 0
+    """Number of groups; 0: as many as ``groups`` names."""
+    queue_size: int = QUEUE_MAX
+    """The largest ring."""
+    queue_sizes: tuple[int, ...] = ()
+    """The size of each queue, for GET_VRING_SIZE; empty: the largest."""
+    iova_range: tuple[int, int] = (0, U64_MAX)
+    use_va: bool = True
+    """Entries carry user addresses, on a kernel that has such devices."""
+    ops: frozenset[str] | None = None
+    """Optional operations, as far as a kernel has them; None: vdpa_sim's."""
+    backend_features: int | None = None
+    """Backend feature bits the device adds; None: vdpa_sim's."""
+    identity: bool | None = None
+    """An address space starts as the identity, until the first push; None: vdpa_sim's."""
+    persist: bool | None = None
+    """A reset that need not clean the map leaves it alone; None: vdpa_sim's."""
+    config_fixed: tuple[tuple[int, int], ...] = ()
+    """Ranges of the config space, inclusive, that every GET_CONFIG puts back to what the device says."""
+    config_interrupts: bool = False
+    """The device interrupts when it changes its config space."""
+    notification: tuple[int, int, int] = (0, 0, 0)
+    """Of a notification area: how many of the first queues have one, its size, its offset in its page."""
 
 
 @attrs.define(eq=False)
@@ -122,12 +148,15 @@ class VdpaSim(VdpaDevice):
     interrupts: int = 0
     config_cb: Callable[[], None] | None = None
     config: bytearray = attrs.field(kw_only=True)
+    config_own: bytearray = attrs.field(init=False)
+    """The config space as the device, not a driver, wrote it."""
     work: Work = attrs.field(init=False)
     mutex: Mutex = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.mutex = Mutex(self.kernel, self.name + ".mutex")
         self.work = Work(self.work_fn)
+        self.config_own = bytearray(self.config)
         enforce = self.kernel.on("F1")
         self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.attr.nas)]
         self.vqs = [self._new_vq(index) for index in range(self.nvqs)]
@@ -184,6 +213,12 @@ class VdpaSim(VdpaDevice):
         if self.config_cb is not None:
             self.config_cb()
 
+    def change_config(self, offset: int, data: bytes) -> None:
+        """The device itself writes its config space, and interrupts if its kind does."""
+        self.config[offset : offset + len(data)] = self.config_own[offset : offset + len(data)] = data
+        if self.attr.config_interrupts:
+            self.notify_config()
+
     def notify_if_wanted(self, vq: VdpasimVirtqueue) -> None:
         """Interrupt unless the driver asked for none; unreadable flags ask for none."""
         try:
@@ -235,7 +270,7 @@ class VdpaSim(VdpaDevice):
         # both indices continue from the avail index; the used index in memory is not read
         last_avail_idx = vq.vring.last_avail_idx
         mm = self.mm_bound if self.use_va else None
-        num = QUEUE_MAX if self.kernel.on("bug-ring-max") else vq.num
+        num = self.attr.queue_size if self.kernel.on("bug-ring-max") else vq.num
         if not vq.vring.init(num, vq.desc, vq.driver, vq.device, mm, self.structs):
             hit("sim.enable.no-size")
         if self.kernel.on("bug-enable-base"):
@@ -259,10 +294,16 @@ class VdpaSim(VdpaDevice):
             hit("sim.kick.ignored")
 
     def get_vq_num_max(self) -> int:
-        return QUEUE_MAX
+        return self.attr.queue_size
 
     def get_vq_size(self, idx: int) -> int:
-        return self.vqs[idx].num if self.status & VIRTIO_CONFIG_S_DRIVER_OK else QUEUE_MAX
+        if self.status & VIRTIO_CONFIG_S_DRIVER_OK:
+            return self.vqs[idx].num
+        return self.attr.queue_sizes[idx] if self.attr.queue_sizes else self.attr.queue_size
+
+    def get_vq_notification(self, idx: int) -> tuple[int, int]:
+        queues, size, offset = self.attr.notification
+        return (offset, size) if idx < queues else (0, 0)
 
     def get_vq_group(self, idx: int) -> int:
         return self.attr.groups[idx]
@@ -276,15 +317,15 @@ class VdpaSim(VdpaDevice):
         return self.features_offered
 
     def get_backend_features(self) -> int:
-        mask = 0
-        if self.kernel.on("enable-after-driver-ok"):
+        mask = self.attr.backend_features or 0
+        if self.attr.backend_features is None and self.kernel.on("enable-after-driver-ok"):
             mask |= 1 << VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK
         if self.kernel.on("lu-advertise"):
             mask |= 1 << VHOST_BACKEND_F_NEW_OWNER | (1 << VHOST_BACKEND_F_IOTLB_REMAP if self.use_va else 0)
         return mask
 
     def set_driver_features(self, features: int) -> None:
-        if not features >> VIRTIO_F_ACCESS_PLATFORM & 1:
+        if self.attr.features & ~features & 1 << VIRTIO_F_ACCESS_PLATFORM:
             raise fail("sim.features.platform")
         self.features = features & self.features_offered
 
@@ -302,7 +343,7 @@ class VdpaSim(VdpaDevice):
         """``vdpasim_do_reset``; 6.1 cleans the map always, to empty."""
         for vq in self.vqs:
             self._vq_reset(vq)
-        if clean_map or not self.kernel.on("passthrough"):
+        if self.has_map and (clean_map or not self._persists()):
             for asid in range(self.attr.nas):
                 self._default_map(asid)
         self.running = False
@@ -310,12 +351,22 @@ class VdpaSim(VdpaDevice):
         self.features = 0
         self.resets += 1
 
+    @property
+    def has_map(self) -> bool:
+        """It translates itself; else a platform IOMMU does, whose domain no reset touches."""
+        return self.supports("set_map") or self.supports("dma_map")
+
+    def _persists(self) -> bool:
+        if self.attr.persist is None:
+            return self.kernel.on("passthrough")
+        return self.attr.persist and self.kernel.on("iotlb-persist")
+
     def _vq_reset(self, vq: VdpasimVirtqueue) -> None:
         vq.ready = False
         vq.desc = vq.driver = vq.device = 0
         vq.cb = None
         vq.vring.map = self.maps[0]
-        vq.vring.init(QUEUE_MAX, 0, 0, 0, None)
+        vq.vring.init(self.attr.queue_size, 0, 0, 0, None)
 
     def suspend(self) -> None:
         self.running = False
@@ -334,6 +385,8 @@ class VdpaSim(VdpaDevice):
         return self.attr.config_size
 
     def get_config(self, offset: int, length: int) -> bytes:
+        for first, last in self.attr.config_fixed:
+            self.config[first : last + 1] = self.config_own[first : last + 1]
         self.behaviour.get_config(self)
         return bytes(self.config[offset : offset + length])
 
@@ -341,6 +394,9 @@ class VdpaSim(VdpaDevice):
         self.config[offset : offset + len(data)] = data
 
     # -- memory
+
+    def get_iova_range(self) -> tuple[int, int]:
+        return self.attr.iova_range
 
     def set_group_asid(self, group: int, asid: int) -> None:
         for idx, vq in enumerate(self.vqs):
@@ -351,7 +407,8 @@ class VdpaSim(VdpaDevice):
         one = self.maps[asid]
         one.version += 1
         one.table.reset()
-        one.passthrough = self.kernel.on("passthrough") and not one.on_demand
+        identity = self.kernel.on("passthrough") if self.attr.identity is None else self.attr.identity
+        one.passthrough = identity and not one.on_demand
         if one.passthrough:
             hit("sim.map.passthrough-restored")
             one.table.add_range(0, U64_MAX, 0, VHOST_ACCESS_RW)
@@ -374,14 +431,7 @@ class VdpaSim(VdpaDevice):
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
-        own = self.maps[asid].table
-        own.reset()
-        try:
-            for entry in table:
-                own.add_range(entry.start, entry.last, entry.addr, entry.perm, entry.serial)
-        except Exception:
-            own.reset()
-            raise
+        self.maps[asid].table.copy(table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
@@ -435,7 +485,7 @@ def create(
     offered = number(attributes, "device_features", attr.features)
     if offered & ~attr.features:
         raise fail("sim.dev.features")
-    use_va = flag(attributes, "use_va") and kernel.on("va-mode")
+    use_va = attr.use_va and flag(attributes, "use_va") and kernel.on("va-mode")
     limit = number(attributes, "max_iotlb_entries", IOTLB_LIMIT)
     if limit < 2:
         raise bad_value()
@@ -446,7 +496,7 @@ def create(
         attr.nvqs,
         *_announced(kernel, attr),
         use_va,
-        _optional_ops(kernel, flag(attributes, "batch_mapping")),
+        _optional_ops(kernel, flag(attributes, "batch_mapping")) if attr.ops is None else _known(kernel, attr.ops),
         attr=attr,
         behaviour=behaviour,
         pages=bus.pages,
@@ -459,9 +509,9 @@ def create(
 
 def _announced(kernel: Kernel, attr: SimAttr) -> tuple[int, int]:
     # the numbers of groups and of address spaces the bus is told; of old the block device left both out
-    if attr.device_id == VIRTIO_ID_BLOCK and kernel.on("bug-blk-no-groups"):
+    if attr.kind == "vdpasim_blk" and kernel.on("bug-blk-no-groups"):
         return 0, 0
-    return max(attr.groups) + 1, attr.nas
+    return attr.ngroups or max(attr.groups) + 1, attr.nas
 
 
 def flag(attributes: Attributes, name: str) -> bool:
@@ -486,3 +536,9 @@ def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:
     if kernel.on("iotlb-persist"):
         ops.add("reset_map")
     return frozenset(ops)
+
+
+def _known(kernel: Kernel, ops: frozenset[str]) -> frozenset[str]:
+    # an operation that the kernel has no word for is not in its drivers either
+    absent = {op for op, switch in (("resume", "resume"), ("reset_map", "iotlb-persist")) if not kernel.on(switch)}
+    return ops - absent

@@ -1,6 +1,6 @@
 """The simulated block device: a 128 MiB ramdisk (mirrors drivers/vdpa/vdpa_sim/vdpa_sim_blk.c).
 
-Theory. One queue. A request is a 16-byte header {type, ioprio, sector}, data, and a status byte that is *the last
+Theory. One queue; a device with more, which is no vdpa_sim, has them served in order. A request is a 16-byte header {type, ioprio, sector}, data, and a status byte that is *the last
 writable byte*. Requests too malformed to have a header or a status complete with length 0, without status and
 **without interrupt**, and stop the pass. Everything else gets a status and a used length of bytes written plus one.
 After five requests the worker re-schedules itself. The config space is rebuilt at every read, so SET_CONFIG has no
@@ -32,7 +32,7 @@ from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_F_VERSION_1,
 )
-from vdpasim.uapi.virtio_ring import VRING_AVAIL_F_NO_INTERRUPT
+from vdpasim.uapi.virtio_ring import VRING_AVAIL_F_NO_INTERRUPT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
@@ -45,12 +45,12 @@ MAX_SECTORS = 0x20000
 """A longer IN or OUT is an IOERR."""
 BUDGET = 5
 CHUNK = 1 << 16
-CHUNKS = CAPACITY * SECTOR // CHUNK
 """The ramdisk is stored in pieces of this size; absent ones are zero."""
 HEADER, HEADER_BIG = Struct("<IIQ"), Struct(">IIQ")
 RANGE = Struct("<QII")
 THREE_DESCRIPTORS = Struct("<" + 3 * "QIHH").unpack_from
 U16, PUT_U16, USED_ELEM = LITTLE.u16.unpack_from, LITTLE.u16.pack_into, LITTLE.used_elem.pack_into
+NEXT, WRITE = VRING_DESC_F_NEXT, VRING_DESC_F_WRITE
 STATUS = (b"\0", b"\1", b"\2")
 ID = b"vdpa_blk_sim".ljust(blk.VIRTIO_BLK_ID_BYTES, b"\0")
 
@@ -95,6 +95,8 @@ def attr(kernel: Kernel) -> SimAttr:
 class Ramdisk:
     """Sparse storage of the device's capacity."""
 
+    capacity: int = CAPACITY
+    """Sectors."""
     chunks: dict[int, bytearray] = attrs.Factory(dict["int", "bytearray"])
 
     def read(self, offset: int, length: int) -> bytes | memoryview:
@@ -149,9 +151,11 @@ class VdpasimBlk:
 
     def work(self, sim: VdpaSim) -> Steps:
         """``vdpasim_blk_work``, with a schedule point between any two things that others could see apart."""
-        vq = sim.vqs[0]
-        if not vq.ready:
-            return
+        for vq in sim.vqs:
+            if vq.ready:
+                yield from self._queue(sim, vq)
+
+    def _queue(self, sim: VdpaSim, vq: VdpasimVirtqueue) -> Steps:
         points = sim.kernel.points
         vring = vq.vring
         for _ in range(self._plain_reads(sim, vq), BUDGET):
@@ -189,6 +193,7 @@ class VdpasimBlk:
             return 0
         avail, avail_at, desc, desc_at, used, used_at, reads, writes = place
         num, notify, disk, done = vring.num, sim.notify, self.disk.chunks, 0
+        chunks = self.disk.capacity * SECTOR // CHUNK
         while done < BUDGET:
             taken, used_idx = vring.last_avail_idx, vring.last_used_idx
             (head,) = U16(avail, avail_at + 4 + 2 * (taken & num - 1))
@@ -197,15 +202,15 @@ class VdpasimBlk:
             iova, size, flags, n, data_iova, data_size, data_flags, n2, status_iova, status_size, status_flags, _ = (
                 THREE_DESCRIPTORS(desc, desc_at + 16 * head)
             )
-            in_a_row = n == head + 1 and n2 == head + 2
-            if not (in_a_row and flags == 1 and data_flags == 3 and status_flags == 2 and size == 16 and status_size == 1):
+            shape = n - head, n2 - head, flags, data_flags, status_flags, size, status_size
+            if shape != (1, 2, NEXT, NEXT | WRITE, WRITE, HEADER.size, 1):
                 break
             first, last, memory, shift, _ = reads.get(iova >> PAGE_SHIFT, NOWHERE)
             if iova < first or iova + 15 > last:
                 break
             kind, _, sector = HEADER.unpack_from(memory, iova + shift)
             chunk, at = divmod(sector * SECTOR, CHUNK)
-            if kind != blk.VIRTIO_BLK_T_IN or at + data_size > CHUNK or chunk >= CHUNKS:
+            if kind != blk.VIRTIO_BLK_T_IN or at + data_size > CHUNK or chunk >= chunks:
                 break
             first, last, memory, shift, _ = writes.get(status_iova >> PAGE_SHIFT, NOWHERE)
             data_first, data_last, target, data_shift, _ = writes.get(data_iova >> PAGE_SHIFT, NOWHERE)
@@ -241,7 +246,8 @@ class VdpasimBlk:
             hit("sim.blk.sector")
             status, pushed = blk.VIRTIO_BLK_S_IOERR, 0
         else:
-            request = _Request(sim, vring, riov, wiov, to_pull - HEADER.size, to_push, sector)
+            limits = to_pull - HEADER.size, to_push, sector, self.disk.capacity
+            request = _Request(sim, vring, riov, wiov, *limits)
             status, pushed = _HANDLERS.get(kind, _unknown)(self.disk, request)
         return _put_status(vring, wiov, to_push - pushed, status, pushed)
 
@@ -255,22 +261,24 @@ class _Request:
     out_length: int
     in_length: int
     sector: int
+    capacity: int
 
     def bad_range(self, sector: int, sectors: int, limit: int | None) -> bool:
         """Whether the range check refuses (``vdpasim_blk_check_range``)."""
-        at_last = sector == CAPACITY and self.sim.kernel.on("F10")
-        beyond = sector > CAPACITY or sectors > CAPACITY - sector or at_last
+        capacity = self.capacity
+        at_last = sector == capacity and self.sim.kernel.on("F10")
+        beyond = sector > capacity or sectors > capacity - sector or at_last
         too_long = limit is not None and sectors > limit
-        if beyond and not self.sim.kernel.on("F10") and sector > CAPACITY:
+        if beyond and not self.sim.kernel.on("F10") and sector > capacity:
             hit("sim.blk.range-wrapped")
-            self.sim.kernel.violation("kernel.oops", f"access at sector {sector:#x} of a disk of {CAPACITY:#x}")
+            self.sim.kernel.violation("kernel.oops", f"access at sector {sector:#x} of a disk of {capacity:#x}")
         if beyond or too_long:
             hit("sim.blk.range")
         return beyond or too_long
 
     def overruns(self, length: int) -> bool:
         """Whether the bytes behind whole sectors leave the disk."""
-        if self.sector * SECTOR + length <= CAPACITY * SECTOR:
+        if self.sector * SECTOR + length <= self.capacity * SECTOR:
             return False
         hit("sim.blk.overrun")
         self.sim.kernel.violation("kernel.oops", f"{length} bytes at sector {self.sector:#x} run over the disk")

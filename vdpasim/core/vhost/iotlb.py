@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.core.ports import U64_MAX
-from vdpasim.core.rules import fail, hit
+from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vhost.iotlb_index import ExclusiveIndex, IotlbMap, OverlapIndex, Translation
 
 if TYPE_CHECKING:
@@ -166,6 +166,26 @@ class Iotlb:
         if index.first(start, last) is not None:
             return None
         return self.add_range(start, last, addr, perm, opaque)[0]
+
+    def copy(self, other: Iotlb) -> None:
+        """Become a copy of another table, whose entries' serial numbers the new entries keep as ``opaque``.
+
+        Raises:
+            KernelError: as :meth:`add_range`; the table is left empty.
+        """
+        self.reset()
+        index = self._index
+        if isinstance(index, ExclusiveIndex) and isinstance(other._index, ExclusiveIndex) and self._fifo is None:
+            if other.nmaps <= self._cap:
+                index.fill(other, self._serials)
+                self.nmaps = other.nmaps
+                return
+        try:
+            for entry in other:
+                self.add_range(entry.start, entry.last, entry.addr, entry.perm, entry.serial)
+        except KernelError:
+            self.reset()
+            raise
 
     def _add_all(self, addr: int, perm: int, opaque: Any) -> list[IotlbMap]:
         if self._fifo is None and self.nmaps + 2 > self._cap:

@@ -170,6 +170,14 @@ class ExclusiveIndex(SortedKeyList[IotlbMap, int]):
             self._expand(pos)
         return one
 
+    def fill(self, maps: Iterable[IotlbMap], serials: Iterator[int]) -> None:
+        """Take copies of maps in tree order that do not overlap; the index is empty."""
+        copies = [IotlbMap(m.start, m.last, m.addr, m.perm, m.serial, next(serials)) for m in maps]
+        self._lists.extend(copies[i : i + LOAD] for i in range(0, len(copies), LOAD))
+        self._keys.extend([one.last for one in bucket] for bucket in self._lists)
+        self._maxes.extend(keys[-1] for keys in self._keys)
+        self._len = len(copies)
+
     def _append(self, one: IotlbMap) -> None:
         self._len += 1
         if not self._maxes:

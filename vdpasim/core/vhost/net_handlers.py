@@ -3,7 +3,7 @@
 Theory. A round begins with the prefetch and with asking the driver not to kick, and goes on until nothing is left, an
 error stops it "until the next kick", or its weight (256 packets or 512 KiB) is used up and it queues itself again. TX
 hands each chain to the socket without the header vhost strips; used elements are put in batches of 64 and at the end.
-RX takes as many chains as the frame needs (several only with mergeable buffers); a frame that does not fit is dropped
+RX takes as many chains as the frame needs (several only with mergeable buffers, and then up to 1024); a frame that does not fit is dropped
 and the chains go back to the ring.
 
 Which header belongs to whom: with VHOST_NET_F_VIRTIO_NET_HDR vhost strips and supplies it, otherwise the socket does
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vhost.vhost_vq import (
+    CHAIN_PIECES,
     Chain,
     add_used_and_signal,
     disable_notify,
@@ -144,6 +145,9 @@ def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
         done = _receive(vq, sock, frame, heads)
         if done is None:
             break
+        if len(heads) > BATCH:
+            add_used_and_signal(vq, heads)
+            heads = []
         packets += 1
         total += done
     else:
@@ -157,9 +161,13 @@ def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tup
     vhost_hlen, sock_hlen = header_lengths(vq)
     data = bytes(vhost_hlen or sock_hlen) + frame
     mergeable = vq.has_feature(VIRTIO_NET_F_MRG_RXBUF)
-    chains = get_rx_bufs(vq, len(data), BATCH if mergeable else 1)
+    chains = get_rx_bufs(vq, len(data), CHAIN_PIECES if mergeable else 1)
     if chains is None:
         return None
+    over = len(heads) + len(chains) - CHAIN_PIECES
+    if over > 0 and vq.dev.kernel.on("bug-rx-heads"):
+        # of old the array had no room for those that wait to be put while a frame takes all that one may
+        vq.dev.kernel.violation("kernel.oops", f"{over} used elements would be written behind the array of heads")
     if not chains:
         if enable_notify(vq):
             disable_notify(vq)

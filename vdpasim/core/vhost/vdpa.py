@@ -8,12 +8,16 @@ owner; the generic device requests of ``vhost_vring.py``, most of which do; and 
 The tables ``IOCTLS`` and ``MESSAGES`` are copied per open file, so a patch series (``core/series``) can add to them or
 replace a row without a change here.
 
-Not modelled: IRQ bypass, notification areas of real devices (a device without them answers 524), VDUSE.
+A queue's notification area is mapped as a :class:`Doorbell`; a store to it is a kick that passes no eventfd. The mapping
+holds the file, as every mapping of a file does.
+
+Not modelled: IRQ bypass, VDUSE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -23,7 +27,7 @@ from vdpasim.core.events import Kind
 from vdpasim.core.faults import deflect
 from vdpasim.core.fs.file import DEFAULT_POLLMASK
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue
-from vdpasim.core.ports import PAGE_SIZE
+from vdpasim.core.ports import PAGE_MASK, PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.uaccess import (
     UserBuffer,
@@ -63,6 +67,15 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
     from vdpasim.core.ports import Caller, EventFd, Pages
     from vdpasim.core.vdpa.vdpa import VdpaDevice
+
+
+@attrs.frozen
+class Doorbell:
+    """What a successful mmap leaves in ``call.out``: one queue's page, for the process to map."""
+
+    name: str
+    ring: Callable[[], None]
+    """A store to the page."""
 
 
 @attrs.define(eq=False)
@@ -190,7 +203,23 @@ class VhostVdpa(VhostDev):
             raise fail("vdpa.mmap.read")
         if not self.kernel.on("F15") and offset // PAGE_SIZE > 0xFFFF:
             raise fail("vdpa.mmap.index")
-        raise fail("vdpa.mmap.unsupported")
+        if not self.device.supports("get_vq_notification"):
+            raise fail("vdpa.mmap.unsupported")
+        call.out = self._doorbell(offset // PAGE_SIZE)
+        return 0
+
+    def _doorbell(self, index: int) -> Doorbell:
+        if index >= len(self.vqs):
+            if not self.kernel.on("F15"):
+                text = f"mmap of queue {index}, of {len(self.vqs)}, would ask the device about it"
+                self.kernel.violation("kernel.oops", text)
+            raise fail("vdpa.mmap.index")
+        offset, size = self.device.get_vq_notification(index)
+        if offset & ~PAGE_MASK:
+            raise fail("vdpa.mmap.align")
+        if size != PAGE_SIZE:
+            raise fail("vdpa.mmap.unsupported")
+        return Doorbell(f"{self.name}/doorbell{index}", partial(self.handle_kick, self.vqs[index]))
 
     def release(self, call: Call) -> Steps:
         """``vhost_vdpa_release``: device reset, polling stopped, maps dropped, owner forgotten."""
@@ -396,7 +425,8 @@ def offered_backend_features(v: VhostVdpa) -> int:
 
 def _persists(v: VhostVdpa) -> bool:
     named = v.device.get_backend_features() >> VHOST_BACKEND_F_IOTLB_PERSIST & 1
-    return bool(named) or v.device.supports("reset_map")
+    platform = not v.device.supports("set_map") and not v.device.supports("dma_map")
+    return bool(named) or platform or v.device.supports("reset_map")
 
 
 def known_backend_features(v: VhostVdpa) -> int:

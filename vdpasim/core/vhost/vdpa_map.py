@@ -8,10 +8,11 @@ exclusive: any overlap is EEXIST. How it is mapped depends on the device, not on
 * PA mode: whole pages are pinned and accounted, one entry per physically contiguous run.
 
 Then the device gets its copy: incremental devices one ``dma_map`` per entry, whole-map devices the complete table, at
-once or, inside a batch, at BATCH_END. The table and the device's copy therefore differ inside a batch, after a failed
+once or, inside a batch, at BATCH_END. Of a device with neither the domain of the platform's IOMMU is filled, entry by
+entry as for an incremental one (``iommu_map``); no reset of the device touches it. The table and the device's copy therefore differ inside a batch, after a failed
 push and after a reset.
 
-Not modelled: the platform IOMMU (a device with neither set_map nor dma_map).
+Not modelled: what else an IOMMU may refuse, and its warning about an entry without permission.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class AddressSpaces:
             promise = tuple(space.extents(addr, size))
             self._emit(Kind.MAP, asid, entry.serial, entry.start, entry.last, addr, perm, promise)
         try:
-            if self.device.supports("dma_map"):
+            if not self.device.supports("set_map"):
                 self._dma_map(asid, entry, size)
             elif not self.in_batch:
                 self.push(asid)
@@ -210,7 +211,7 @@ class AddressSpaces:
         for entry in self.tables[asid].del_range(start, last):
             self._release(mm, entry)
             self._emit(Kind.UNMAP, asid, entry.serial, entry.start, entry.last)
-            if self.device.supports("dma_map"):
+            if not self.device.supports("set_map"):
                 self._dma_unmap(asid, entry)
 
     def _dma_unmap(self, asid: int, entry: IotlbMap) -> None:

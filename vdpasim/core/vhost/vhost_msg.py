@@ -240,7 +240,7 @@ def vhost_process_iotlb_msg(dev: VhostDev, asid: int, msg: IotlbMsg) -> None:
 
 def _no_iotlb(dev: VhostDev) -> KernelError:
     if dev.kernel.on("bug-message-without-iotlb"):
-        dev.kernel.violation("kernel.oops", f"{dev.name}: the table of a device IOTLB would be read through a null pointer")
+        dev.kernel.violation("kernel.oops", f"{dev.name}: the device IOTLB would be reached through a null pointer")
     return fail("vhost.msg.no-iotlb")
 
 

@@ -58,8 +58,8 @@ Segment = tuple[int, int]
 """One descriptor's buffer: its I/O address and its length."""
 
 Window = tuple[int, int, bytearray, int, int]
-"""(first, last, data, shift, perm): the bytes at the I/O addresses first to last are ``data[address + shift]``; what the
-entry permits."""
+"""(first, last, data, shift, perm): the bytes at the I/O addresses first to last are ``data[address + shift]``; perm is
+what the entry permits."""
 
 
 class DmaObserver(Protocol):
@@ -257,16 +257,12 @@ class Vringh:
                 indirect += 1
             if direct > self.num or indirect > room:
                 raise fail("vringh.chain.loop")
-            if flags & VRING_DESC_F_WRITE:
-                if not writable:
-                    raise fail("vringh.chain.direction")
-                writables.append((addr, length))
-            else:
-                if writables:
-                    raise fail("vringh.chain.order")
-                if not readable:
-                    raise fail("vringh.chain.direction")
-                readables.append((addr, length))
+            write = bool(flags & VRING_DESC_F_WRITE)
+            if writables and not write:
+                raise fail("vringh.chain.order")
+            if not (writable if write else readable):
+                raise fail("vringh.chain.direction")
+            (writables if write else readables).append((addr, length))
             if flags & VRING_DESC_F_NEXT:
                 i = following
             elif resume is not None and resume > 0:
@@ -294,9 +290,10 @@ class Vringh:
         """
         if iov.i < len(iov.segments):
             iova, size = iov.segments[iov.i]
-            if length <= size - iov.consumed:
-                data = self.copy_from(iova + iov.consumed, length)
-                iov.step(length)
+            room = size - iov.consumed
+            if length <= room or iov.i + 1 == len(iov.segments):
+                data = self.copy_from(iova + iov.consumed, min(length, room))
+                iov.step(len(data))
                 return data
         return b"".join(self.pull_pieces(iov, length))
 
@@ -454,8 +451,8 @@ class Vringh:
         if window is not None:
             first, last, data, shift, _ = window
             if first <= iova <= last - 15:
-                return self.structs.desc.unpack_from(data, iova + shift)  # type: ignore[return-value]
-        return self.structs.desc.unpack(self.copy_from(iova, 16))  # type: ignore[return-value]
+                return self.structs.desc.unpack_from(data, iova + shift)
+        return self.structs.desc.unpack(self.copy_from(iova, 16))
 
     def _pieces_from(self, iova: int, length: int) -> Iterator[bytes]:
         for at, entry, addr, size in self._strides(iova, length, VHOST_ACCESS_RO):
