@@ -105,6 +105,7 @@ _MENDED = (
     ("bug-no-msg-v2", "messages have one format, the one whose layout depends on the program's word size", "4.19"),
     ("bug-miss-last-byte", "an UPDATE whose last byte is the missed one wakes nobody", "4.20"),
     ("bug-iotlb-recreate-cache", "a device IOTLB made anew leaves the cached translations of the old one", "4.19"),
+    ("bug-log-iova", "vhost-net takes the I/O address of a buffer for the guest's when it marks it dirty", "5.0"),
     ("bug-update-size-zero", "UPDATE with size 0 is taken: at 0 it maps everything, with a size of 0", "5.17"),
     ("bug-batch-size-zero", "BATCH_BEGIN and BATCH_END are refused unless they name a size", "5.17"),
     ("bug-invalidate-size-zero", "INVALIDATE with size 0 is refused", "6.6"),
@@ -115,6 +116,7 @@ _MENDED = (
     ("bug-pin-leak", "a PA-mode UPDATE that fails half-way leaves the pages pinned that it had not mapped yet", "5.10"),
     ("bug-close-leaks-asid", "close drops the entries of address space 0 only", "6.2"),
     # rings
+    ("bug-log-overflow", "descriptors of length 0 take entries of vhost-net's log array, without number", "5.3"),
     ("bug-rx-heads", "vhost-net's array of used elements has no room for what waits while a frame takes 1024", "5.0"),
     ("bug-indirect-limit", "vringh counts the descriptors of an indirect table against the size of the ring", "5.19"),
     ("bug-zero-length-segment", "vringh's copies do not get past a descriptor of length 0", "6.6"),
@@ -122,6 +124,7 @@ _MENDED = (
     # control
     ("bug-config-ctx-dangles", "close puts the config eventfd and the device goes on pointing at it", "5.12"),
     ("bug-config-underflow", "32-bit kernels let GET_CONFIG and SET_CONFIG begin beyond the end", "5.17"),
+    ("bug-packed-base", "vhost-vdpa's rings do not learn the features, so GET/SET_VRING_BASE are of split ones", "6.4"),
     # vdpa_sim
     ("bug-ring-max", "vdpa_sim sets rings up with the largest size instead of the one that was set", "6.2"),
     ("bug-enable-base", "vdpa_sim starts a ring at index 0 when it is enabled, whatever SET_VRING_BASE said", "6.3"),

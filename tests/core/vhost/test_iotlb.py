@@ -506,3 +506,48 @@ class TestTranslate:
         found = new.translate(2, 7998, RO)
         assert [size for _, _, size in found.pieces] == [2] + [4] * 1999
         assert new.translate(2, 7999, RO).miss == 8000
+
+
+class TestCopy:
+    def test_a_copy_has_the_entries_and_keeps_their_serials(self) -> None:
+        source = table((0, 9), (20, 29), (10, 19))
+        source.set_addr(one(source.itree_first(20, 20)), 0x7000)
+        copy = table((5, 6))
+        copy.copy(source)
+        assert ranges(copy) == [(0, 9), (10, 19), (20, 29)]
+        assert [entry.opaque for entry in copy] == [entry.serial for entry in source]
+        assert one(copy.itree_first(20, 20)).addr == 0x7000
+        copy._index._check()  # type: ignore[union-attr]
+
+    def test_it_is_a_table_of_its_own(self) -> None:
+        source = table((0, 9))
+        copy = table()
+        copy.copy(source)
+        source.set_addr(one(source.itree_first(0, 0)), 0x7000)
+        source.del_range(0, 9)
+        assert (ranges(copy), one(copy.itree_first(0, 0)).addr) == ([(0, 9)], one(table((0, 9)).itree_first(0, 0)).addr)
+        copy.add_range(10, 19, 0, RW)
+        copy.del_range(0, 9)
+        assert ranges(copy) == [(10, 19)]
+
+    def test_overlaps_are_copied_too(self) -> None:
+        source = table((0, 9))
+        source.add_range(5, 14, 0, RW)
+        copy = table()
+        copy.copy(source)
+        assert ranges(copy) == [(0, 9), (5, 14)]
+
+    def test_one_that_does_not_fit_leaves_nothing(self) -> None:
+        small = Iotlb(2)
+        small.add_range(0, 9, 0, RW)
+        with pytest.raises(KernelError):
+            small.copy(table((0, 9), (10, 19), (20, 29)))
+        assert len(small) == 0
+
+    @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 1000])
+    def test_of_any_size(self, count: int) -> None:
+        source = table(*((10 * i, 10 * i + 5) for i in range(count)))
+        copy = table((0, 9))
+        copy.copy(source)
+        assert ranges(copy) == ranges(source)
+        assert copy.statistics().nmaps == count

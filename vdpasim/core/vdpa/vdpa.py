@@ -3,8 +3,9 @@
 Theory. A vDPA device is a table of operations, some of which a driver may lack; the bus asks ``supports(name)`` and
 never tries. Two ways to map exist: whole maps (``set_map``) or single ones (``dma_map``/``dma_unmap``). A device with
 neither leaves translation to the platform's IOMMU, whose domain is filled entry by entry; here that domain is the map
-the device reads, through the same calls. ``use_va`` says that entries carry user addresses of the bound address space. A *management device* makes devices on request, in
-iproute2's grammar: ``vdpa dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01``.
+the device reads, through the same calls. ``use_va`` says that entries carry user addresses of the bound address space.
+A *management device* makes devices on request, in iproute2's grammar: ``vdpa dev add name foo mgmtdev vdpasim_net mac
+02:00:00:00:00:01``.
 
 Not modelled: netlink itself, IOMMU groups and capabilities, an aperture of the IOMMU.
 """

@@ -1,7 +1,7 @@
 """The simulated block device: a 128 MiB ramdisk (mirrors drivers/vdpa/vdpa_sim/vdpa_sim_blk.c).
 
-Theory. One queue; a device with more, which is no vdpa_sim, has them served in order. A request is a 16-byte header {type, ioprio, sector}, data, and a status byte that is *the last
-writable byte*. Requests too malformed to have a header or a status complete with length 0, without status and
+Theory. One queue; a device with more, which is no vdpa_sim, has them served in order. A request is a 16-byte header
+{type, ioprio, sector}, data, and a status byte that is *the last writable byte*. Requests too malformed to have a header or a status complete with length 0, without status and
 **without interrupt**, and stop the pass. Everything else gets a status and a used length of bytes written plus one.
 After five requests the worker re-schedules itself. The config space is rebuilt at every read, so SET_CONFIG has no
 lasting effect.

@@ -175,11 +175,11 @@ class Iotlb:
         """
         self.reset()
         index = self._index
-        if isinstance(index, ExclusiveIndex) and isinstance(other._index, ExclusiveIndex) and self._fifo is None:
-            if other.nmaps <= self._cap:
-                index.fill(other, self._serials)
-                self.nmaps = other.nmaps
-                return
+        fits = other.nmaps <= self._cap and self._fifo is None
+        if fits and isinstance(index, ExclusiveIndex) and isinstance(other._index, ExclusiveIndex):
+            index.fill(other, self._serials)
+            self.nmaps = other.nmaps
+            return
         try:
             for entry in other:
                 self.add_range(entry.start, entry.last, entry.addr, entry.perm, entry.serial)

@@ -11,8 +11,7 @@ reads its index, through the IOTLB.
 Each open has a worker thread once it has an owner; kicks, answered misses and a backend that becomes ready queue the
 handler of their queue on it (``net_handlers.py``).
 
-Not modelled: the dirty log (LOG_ALL is accepted and says ``UNMODELLED``), and that the worker keeps its owner's
-address space alive after the owner has gone.
+Not modelled: that the worker keeps its owner's address space alive after the owner has gone.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.uaccess import MmBuffer, UserBuffer, access_ok, copy_to_user, get_int, get_struct, put_int
 from vdpasim.core.vhost.net_handlers import handle_rx, handle_tx
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
+from vdpasim.core.vhost.vhost_log import logs_all, vq_log_access_ok
 from vdpasim.core.vhost.vhost_msg import (
     IotlbMsg,
     vhost_chr_poll,
@@ -40,7 +40,6 @@ from vdpasim.core.vhost.vhost_msg import (
 )
 from vdpasim.core.vhost.vhost_vq import vhost_vq_init_access
 from vdpasim.core.vhost.vhost_vring import (
-    memory_access_ok,
     ring_areas,
     vhost_dev_ioctl,
     vhost_vring_ioctl,
@@ -216,10 +215,11 @@ class VhostNet(VhostDev):
         """SET_FEATURES: at any time, by anybody (``vhost_net_set_features``)."""
         if features & ~offered_features(self.kernel):
             raise fail("net.features.unknown")
-        if features >> VHOST_F_LOG_ALL & 1 and not self._log_access_ok():
+        active = [vq for vq in self.vqs if vq.private_data is not None]
+        if logs_all(features) and not all(vq_log_access_ok(vq, vq.log_base or 0, features) for vq in active):
             raise fail("net.features.log")
-        if features >> VHOST_F_LOG_ALL & 1:
-            unmodelled(self.kernel, self.name, "the dirty log of VHOST_F_LOG_ALL")
+        if logs_all(features) and self.kernel.abi.byteorder == "big":
+            unmodelled(self.kernel, self.name, "the order of bits in the dirty log of a big-endian kernel")
         if features >> VIRTIO_F_ACCESS_PLATFORM & 1:
             self._init_device_iotlb()
         elif self.kernel.on("F9") and self.iotlb is not None:
@@ -229,10 +229,6 @@ class VhostNet(VhostDev):
             self.clear_msg()
         for vq in self.vqs:
             vq.acked_features = features
-
-    def _log_access_ok(self) -> bool:
-        active = [vq for vq in self.vqs if vq.private_data is not None]
-        return not active or (self.umem is not None and memory_access_ok(self.kernel.abi, self.umem))
 
     def _init_device_iotlb(self) -> None:
         hit("net.features.iotlb-new")
@@ -297,7 +293,7 @@ class VhostNet(VhostDev):
             vq.private_data.waiting.pop(vq, None)
 
     def _vq_access_ok(self, vq: VhostVirtqueue) -> bool:
-        if self.umem is None or not memory_access_ok(self.kernel.abi, self.umem):
+        if not vq_log_access_ok(vq, vq.log_base or 0, vq.acked_features):
             return False
         if self.iotlb is not None:
             return True

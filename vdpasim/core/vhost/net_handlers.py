@@ -3,8 +3,8 @@
 Theory. A round begins with the prefetch and with asking the driver not to kick, and goes on until nothing is left, an
 error stops it "until the next kick", or its weight (256 packets or 512 KiB) is used up and it queues itself again. TX
 hands each chain to the socket without the header vhost strips; used elements are put in batches of 64 and at the end.
-RX takes as many chains as the frame needs (several only with mergeable buffers, and then up to 1024); a frame that does not fit is dropped
-and the chains go back to the ring.
+RX takes as many chains as the frame needs (several only with mergeable buffers, and then up to 1024); a frame that does
+not fit is dropped and the chains go back to the ring.
 
 Which header belongs to whom: with VHOST_NET_F_VIRTIO_NET_HDR vhost strips and supplies it, otherwise the socket does
 (a tap with vnet headers).
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
+from vdpasim.core.vhost.vhost_log import vhost_log_write
 from vdpasim.core.vhost.vhost_vq import (
     CHAIN_PIECES,
     Chain,
@@ -192,6 +193,7 @@ def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tup
         discard_vq_desc(vq, len(chains))
         return len(data)
     heads += filled
+    vhost_log_write(vq, [piece for chain in chains for piece in chain.into], done)
     return done
 
 

@@ -9,8 +9,8 @@ exclusive: any overlap is EEXIST. How it is mapped depends on the device, not on
 
 Then the device gets its copy: incremental devices one ``dma_map`` per entry, whole-map devices the complete table, at
 once or, inside a batch, at BATCH_END. Of a device with neither the domain of the platform's IOMMU is filled, entry by
-entry as for an incremental one (``iommu_map``); no reset of the device touches it. The table and the device's copy therefore differ inside a batch, after a failed
-push and after a reset.
+entry as for an incremental one (``iommu_map``); no reset of the device touches it. The table and the
+device's copy therefore differ inside a batch, after a failed push and after a reset.
 
 Not modelled: what else an IOMMU may refuse, and its warning about an entry without permission.
 """

@@ -11,7 +11,7 @@ A head is taken only when its whole chain was walked and translated, so a bad ch
 other than a miss signal the error eventfd. Metadata accesses outside the cache ask for read permission even when they
 write; a used ring mapped read-only is then written anyway, because only the entry's permission was asked.
 
-Not modelled: the dirty log, busy polling, packed rings (vhost has none).
+Not modelled: busy polling, packed rings (vhost has none).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import attrs
 from vdpasim.core.events import Kind
 from vdpasim.core.faults import cut_short
 from vdpasim.core.rules import KernelError, fail, hit
+from vdpasim.core.vhost.vhost_log import log_write, log_write_hva, logs_all, signal_log
 from vdpasim.core.vhost.vhost_msg import U64_MAX, vhost_iotlb_miss
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.vhost_types import VHOST_ACCESS_RO, VHOST_ACCESS_WO
@@ -67,6 +68,8 @@ class Chain:
     """What the device reads."""
     into: list[Piece]
     """What the device writes."""
+    empty: int = 0
+    """Writable descriptors of length 0, which are no pieces."""
 
 
 def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room: int) -> list[Piece]:
@@ -245,6 +248,7 @@ def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
         _put(vq, "used", vq.used, vq.used_flags.to_bytes(2, vq.structs.byteorder))
     except KernelError:
         raise fail("net.backend.used") from None
+    log_used(vq, 0, 2)
     try:
         vq.last_used_idx = get_u16(vq, "used", vq.used + 2)
     except KernelError:
@@ -287,6 +291,7 @@ def _put_or_signal(vq: VhostVirtqueue, addr: int, value: int) -> bool:
     except KernelError:
         vq.signal_error()
         return False
+    log_used(vq, addr - vq.used, 2)
     return True
 
 
@@ -321,6 +326,8 @@ def vhost_get_vq_desc(vq: VhostVirtqueue) -> Chain | None:
             raise fail("vq.chain.head")
         chain = Chain(head, [], [])
         _walk(vq, chain)
+        if chain.empty:
+            _check_log(vq, chain)
     except KernelError as error:
         if error.errno != E.EAGAIN:
             vq.signal_error()
@@ -368,10 +375,19 @@ def _walk_indirect(vq: VhostVirtqueue, chain: Chain, table: int, size: int) -> N
         i = following
 
 
+def _check_log(vq: VhostVirtqueue, chain: Chain) -> None:
+    # of old every writable descriptor took an entry of the log's array, which has room for as many as there are pieces
+    over = chain.empty + len(chain.into) - CHAIN_PIECES
+    if over > 0 and logs_all(vq.acked_features) and vq.dev.kernel.on("bug-log-overflow"):
+        vq.dev.kernel.violation("kernel.oops", f"{over} entries would be written behind the array of the log")
+
+
 def _take(vq: VhostVirtqueue, chain: Chain, addr: int, length: int, flags: int) -> None:
     room = CHAIN_PIECES - len(chain.out) - len(chain.into)
     write = bool(flags & VRING_DESC_F_WRITE)
     pieces = translate_desc(vq, addr, length, VHOST_ACCESS_WO if write else VHOST_ACCESS_RO, room)
+    if write and not length:
+        chain.empty += 1
     if not write and chain.into:
         raise fail("vq.chain.order")
     (chain.into if write else chain.out).extend(pieces)
@@ -433,18 +449,37 @@ def _observe(vq: VhostVirtqueue, piece: Piece, access: int) -> None:
 # -- used ring
 
 
+def log_used(vq: VhostVirtqueue, offset: int, length: int, *, signal: bool = True) -> None:
+    """Log a write into the used ring, if that is wanted; what goes wrong is nobody's concern."""
+    if not vq.log_used:
+        return
+    try:
+        if vq.dev.iotlb is None:
+            log_write(vq, vq.log_addr + offset, length)
+        else:
+            for piece in translate_desc(vq, vq.used + offset, length, VHOST_ACCESS_WO, METADATA_PIECES):
+                log_write_hva(vq, piece.uaddr, piece.length)
+    except KernelError:
+        hit("vhost.log.used-lost")
+    if signal:
+        signal_log(vq)
+
+
 def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
     """Put used elements (head, bytes written), move the index, interrupt if wanted
     (``vhost_add_used_and_signal_n``).
     """
     if not heads:
         return
+    first = vq.last_used_idx
     try:
         for head, length in heads:
             slot = vq.used + 4 + 8 * (vq.last_used_idx & (vq.num - 1))
             _put_checked(vq, slot, vq.structs.used_elem.pack(head, length))
             vq.last_used_idx = (vq.last_used_idx + 1) & 0xFFFF
+        log_used(vq, 4 + 8 * (first & (vq.num - 1)), 8 * len(heads), signal=False)
         _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, vq.structs.byteorder))
+        log_used(vq, 2, 2)
     except KernelError:
         vq.signal_error()
     if _wants_interrupt(vq):

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import access_ok, get_int, get_struct, put_int, put_struct
 from vdpasim.core.vhost.vhost import NUM_MAX, VHOST_FORK_TASK, VhostDev, VhostVirtqueue
+from vdpasim.core.vhost.vhost_log import log_access_ok, logs_all, memory_access_ok, vq_log_access_ok
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.vhost_types import (
     VHOST_FILE_UNBIND,
@@ -265,28 +265,18 @@ def set_memory(dev: VhostDev, arg: UserBuffer) -> Iotlb:
         if last < region.guest_phys_addr:
             raise fail("vhost.mem.region")
         table.add_range(region.guest_phys_addr, last, region.userspace_addr, MEM_PERM)
-    if any(vq.private_data is not None for vq in dev.vqs) and not memory_access_ok(kernel.abi, table):
-        raise fail("vhost.mem.access")
+    for vq in dev.vqs:
+        logged = vq.log_base or 0 if logs_all(vq.acked_features) else None
+        if vq.private_data is not None and not memory_access_ok(kernel.abi, table, logged):
+            raise fail("vhost.mem.access")
     return table
-
-
-def memory_access_ok(abi: Abi, table: Iotlb) -> bool:
-    """Whether every region lies in the user half (``vq_memory_access_ok`` without the log)."""
-    return all(access_ok(abi, entry.addr, entry.last - entry.start + 1) for entry in table)
-
-
-def log_access_ok(abi: Abi, base: int, addr: int, size: int) -> bool:
-    """Whether the bits for ``size`` bytes at a guest address lie in the user part (``log_access_ok``): one a page."""
-    start = base + addr // PAGE_SIZE // 8
-    bits = PAGE_SIZE * 8
-    return start < 1 << abi.bits and access_ok(abi, start, (size + bits - 1) // bits)
 
 
 def _set_log_base(dev: VhostDev, arg: UserBuffer) -> None:
     base = get_int(dev.kernel, arg, 8)
     bad = False
     for vq in dev.vqs:
-        if vq.private_data is not None and not access_ok(dev.kernel.abi, base, 1):
+        if vq.private_data is not None and not vq_log_access_ok(vq, base, vq.acked_features):
             bad = True
         else:
             vq.log_base = base

@@ -389,9 +389,9 @@ class Vringh:
         window = self._reads.get(iova >> PAGE_SHIFT)
         if window is None:
             window = self._open(self._reads, iova, VHOST_ACCESS_RO)
-        first, last, data, shift, _ = window
+        first, last, memory, shift, _ = window
         if first <= iova < last:
-            return self.structs.u16.unpack_from(data, iova + shift)[0]  # type: ignore[no-any-return]
+            return int(self.structs.u16.unpack_from(memory, iova + shift)[0])
         entry, addr = self._one(iova, VHOST_ACCESS_RO)
         data = self._read(entry, iova, addr, 2)
         if len(data) < 2:

@@ -1,0 +1,232 @@
+"""/dev/vhost-net: what needs an owner and what does not, features, backends, and the life of the device IOTLB."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.core.support import ACCESS_PLATFORM, VERSION_1, Machine, refused
+from vdpasim.core.vhost.net import NVQS, RX, TX, VhostNet, offered_features
+from vdpasim.uapi import errno as E
+from vdpasim.uapi import vhost
+
+if TYPE_CHECKING:
+    from vdpasim.uapi.ioctl import Ioctl
+
+LOG_ALL, IN_ORDER, RING_RESET = 1 << 26, 1 << 35, 1 << 40
+MSG_V2 = 1 << 1
+PAGE = 4096
+
+
+@pytest.fixture
+def net() -> Machine:
+    return Machine("vhost-net")
+
+
+def inside(machine: Machine) -> VhostNet:
+    ops = machine.file.open_file.ops
+    assert isinstance(ops, VhostNet)
+    return ops
+
+
+def memory_table(machine: Machine) -> int:
+    """One region, the process's memory at its own address; returns that."""
+    ram = machine.memory()
+    machine.call(vhost.VHOST_SET_MEM_TABLE, 1, 0, ram.addr, ram.size, ram.addr, 0, code="IIQQQQ")
+    return ram.addr
+
+
+def ring(machine: Machine, queue: int, at: int, size: int = 16) -> None:
+    desc, avail, used = at, at + 16 * size, at + 0x800
+    machine.call(vhost.VHOST_SET_VRING_NUM, queue, size)
+    machine.call(vhost.VHOST_SET_VRING_ADDR, queue, 0, desc, used, avail, 0, code="IIQQQQ")
+
+
+def ready(machine: Machine) -> int:
+    """Everything SET_BACKEND asks for."""
+    at = memory_table(machine)
+    for queue in range(NVQS):
+        ring(machine, queue, at + 0x1000 * queue)
+    return at
+
+
+def backend(machine: Machine, queue: int, fd: int) -> None:
+    machine.call(vhost.VHOST_NET_SET_BACKEND, queue, fd & 0xFFFF_FFFF)
+
+
+# -- features
+
+
+@pytest.mark.parametrize(
+    ("kernel", "offered"),
+    [("6.1", 0x3_3D00_8000), ("6.12", 0x3_3D00_8000 | RING_RESET), ("7.1", 0x3_3D00_8000 | RING_RESET | IN_ORDER)],
+)
+def test_features_differ_by_kernel(kernel: str, offered: int) -> None:
+    machine = Machine("vhost-net", kernel, owner=False)
+    assert machine.number(vhost.VHOST_GET_FEATURES, 8) == offered
+
+
+def test_features_are_set_by_anybody_at_any_time() -> None:
+    machine = Machine("vhost-net", owner=False)
+    machine.features(VERSION_1)
+    machine.features(0)
+    with refused(E.EOPNOTSUPP, "net.features.unknown"):
+        machine.features(1 << 63)
+
+
+def test_the_array_counts_missing_words_as_zero_and_refuses_bits_beyond_the_known_words() -> None:
+    machine = Machine("vhost-net", "tip", owner=False)
+    low, high = struct.unpack("<QQ", machine.call(vhost.VHOST_GET_FEATURES_ARRAY, 2, 0, 0, code="QQQ")[8:])
+    assert (low, high) == (offered_features(machine.sim.kernel) & (1 << 64) - 1, 0xA)
+    machine.call(vhost.VHOST_SET_FEATURES_ARRAY, 3, VERSION_1, 0, 0, code="QQQQ")
+    assert inside(machine).vqs[0].acked_features == VERSION_1
+    machine.call(vhost.VHOST_SET_FEATURES_ARRAY, 0, code="Q")
+    assert inside(machine).vqs[0].acked_features == 0
+    with refused(E.EOPNOTSUPP, "net.features.array-unknown"):
+        machine.call(vhost.VHOST_SET_FEATURES_ARRAY, 3, VERSION_1, 0, 1, code="QQQQ")
+
+
+def test_backend_features_are_one_bit(net: Machine) -> None:
+    assert net.number(vhost.VHOST_GET_BACKEND_FEATURES, 8) == MSG_V2
+    net.call(vhost.VHOST_SET_BACKEND_FEATURES, MSG_V2, code="Q")
+    for bit in (0, 2, 9, 63):
+        with refused(E.EOPNOTSUPP, "net.backend-features.unknown"):
+            net.call(vhost.VHOST_SET_BACKEND_FEATURES, 1 << bit, code="Q")
+    assert {vq.acked_backend_features for vq in inside(net).vqs} == {MSG_V2}
+
+
+# -- the device IOTLB
+
+
+def test_access_platform_brings_an_empty_iotlb_each_time(net: Machine) -> None:
+    with refused(E.EFAULT, "vhost.msg.no-iotlb"):
+        net.update(0, PAGE, 0)
+    net.features(ACCESS_PLATFORM)
+    net.update(0, PAGE, 0x7000_0000)
+    first = inside(net).iotlb
+    net.features(ACCESS_PLATFORM)
+    second = inside(net).iotlb
+    assert first is not second
+    assert second is not None
+    assert len(second) == 0
+
+
+def test_messages_need_no_owner() -> None:
+    machine = Machine("vhost-net", owner=False)
+    machine.features(ACCESS_PLATFORM)
+    machine.update(0, PAGE, 0x7000_0000)
+    machine.invalidate(0, PAGE)
+
+
+# -- the backend
+
+
+def test_a_backend_needs_the_owner_a_known_queue_and_a_memory_table(net: Machine) -> None:
+    tap = net.process.tap("tap0")
+    stranger = net.sim.process("other").receive(net.file)
+    with refused(E.EPERM, "vhost.owner.perm"):
+        net.call(vhost.VHOST_NET_SET_BACKEND, TX, tap.fd, file=stranger)
+    with refused(E.ENOBUFS, "net.backend.index"):
+        backend(net, NVQS, tap.fd)
+    for fd in (tap.fd, -1):
+        with refused(E.EFAULT, "net.backend.access"):
+            backend(net, TX, fd)
+    ready(net)
+    backend(net, TX, tap.fd)
+
+
+@pytest.mark.parametrize("kind", ["packet-dgram", "inet-stream"])
+def test_it_must_be_a_tap_or_a_raw_packet_socket(net: Machine, kind: str) -> None:
+    ready(net)
+    for fd in (net.process.socket(kind).fd, net.process.eventfd().fd, 999):
+        with refused(E.ENOTSOCK, "net.backend.not-socket"):
+            backend(net, TX, fd)
+
+
+def test_one_that_cannot_be_polled_leaves_the_old_one_in_place(net: Machine) -> None:
+    ready(net)
+    tap = net.process.tap("tap0")
+    backend(net, TX, tap.fd)
+    with refused(E.EINVAL, "net.backend.poll"):
+        backend(net, TX, net.process.socket("tun-unattached").fd)
+    assert inside(net).vqs[TX].private_data is tap.open_file.ops
+
+
+def test_activating_writes_the_flags_and_takes_over_the_used_index(net: Machine) -> None:
+    ram = net.memory()
+    net.call(vhost.VHOST_SET_MEM_TABLE, 1, 0, ram.addr, ram.size, ram.addr, 0, code="IIQQQQ")
+    ring(net, TX, ram.addr)
+    ram.write(0x800, b"\xff\xff\x34\x12")
+    backend(net, TX, net.process.tap("tap0").fd)
+    assert ram.read(0x800, 2) != b"\xff\xff"
+    assert inside(net).vqs[TX].last_used_idx == 0x1234
+
+
+def test_a_used_ring_that_is_not_there_is_refused_and_asked_for(net: Machine) -> None:
+    net.features(ACCESS_PLATFORM)
+    net.call(vhost.VHOST_SET_BACKEND_FEATURES, MSG_V2, code="Q")
+    ready(net)
+    tap = net.process.tap("tap0")
+    with refused(E.EFAULT, "net.backend.used"):
+        backend(net, TX, tap.fd)
+    assert inside(net).vqs[TX].private_data is None
+    assert len(net.file.read_nowait(72)) == 72
+
+
+@pytest.mark.parametrize("request_", [vhost.VHOST_SET_VRING_NUM, vhost.VHOST_SET_VRING_BASE])
+def test_size_and_base_of_an_active_queue_are_busy(net: Machine, request_: Ioctl) -> None:
+    ready(net)
+    backend(net, TX, net.process.tap("tap0").fd)
+    with refused(E.EBUSY):
+        net.call(request_, TX, 16)
+    net.call(request_, RX, 16)
+    backend(net, TX, -1)
+    net.call(request_, TX, 16)
+
+
+def test_removing_a_backend_drops_the_messages(net: Machine) -> None:
+    net.features(ACCESS_PLATFORM)
+    ready(net)
+    with refused(E.EFAULT):
+        backend(net, TX, net.process.tap("tap0").fd)
+    assert inside(net).read_list
+    backend(net, RX, -1)
+    assert not inside(net).read_list
+
+
+# -- owner
+
+
+def test_reset_owner_puts_everything_back_with_an_empty_memory_table(net: Machine) -> None:
+    ready(net)
+    tap = net.process.tap("tap0")
+    backend(net, TX, tap.fd)
+    net.call(vhost.VHOST_RESET_OWNER)
+    device = inside(net)
+    assert (device.mm, device.vqs[TX].private_data, device.vqs[TX].num) == (None, None, 1)
+    assert device.umem is not None
+    with refused(E.EPERM, "vhost.owner.perm"):
+        net.call(vhost.VHOST_SET_VRING_NUM, TX, 16)
+    net.call(vhost.VHOST_SET_OWNER)
+    backend(net, TX, -1)
+
+
+def test_each_open_is_a_device_of_its_own(net: Machine) -> None:
+    other = net.process.open_nowait("/dev/vhost-net")
+    net.call(vhost.VHOST_SET_OWNER, file=other)
+    net.features(ACCESS_PLATFORM)
+    second = other.open_file.ops
+    assert isinstance(second, VhostNet)
+    assert (inside(net).iotlb is not None, second.iotlb) == (True, None)
+
+
+def test_close_stops_the_worker_and_lets_the_backend_go(net: Machine) -> None:
+    ready(net)
+    tap = net.process.tap("tap0")
+    backend(net, RX, tap.fd)
+    device = inside(net)
+    net.file.close_nowait()
+    assert device.worker.stopped
+    assert not tap.open_file.ops.waiting  # type: ignore[attr-defined]

@@ -1,0 +1,349 @@
+"""vhost-net's ring walk, piece by piece: translation, chains, what is taken and what is not, used elements."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.rings import rules_hit
+from tests.core.vhost.test_net_handlers import IOVA, Net
+from vdpasim.core.rules import KernelError
+from vdpasim.core.vhost.net import TX
+from vdpasim.core.vhost.vhost_vq import (
+    CHAIN_PIECES,
+    Chain,
+    Piece,
+    add_used_and_signal,
+    areas,
+    discard_vq_desc,
+    enable_notify,
+    gather,
+    scatter,
+    translate_desc,
+    vhost_get_vq_desc,
+    vq_meta_prefetch,
+)
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vdpasim.core.vhost.vhost import VhostVirtqueue
+
+PLATFORM, EVENT_IDX, ON_EMPTY = 1 << 33, 1 << 29, 1 << 24
+NEXT, WRITE, INDIRECT = 1, 2, 4
+RO, WO = 1, 2
+NUM = 16
+PAGE = 4096
+
+
+class Walk:
+    """The TX queue of a machine whose rings are mapped, walked by hand."""
+
+    def __init__(self, features: int = PLATFORM, *, mapped: bool = True) -> None:
+        self.net = net = Net(features)
+        if mapped:
+            net.map(0, 0x10000)
+        self.vq: VhostVirtqueue = net.device.vqs[TX]
+        self.ring = net.rings[TX]
+        self.slots = 0
+
+    def descriptor(self, slot: int, addr: int, length: int, flags: int = 0, following: int = 0) -> None:
+        self.net.ram.write(self.ring.desc_at + 16 * slot, struct.pack("<QIHH", addr, length, flags, following))
+
+    def offer(self, *heads: int) -> None:
+        for head in heads:
+            at = self.ring.avail_at + 4 + 2 * (self.slots % NUM)
+            self.net.ram.write(at, head.to_bytes(2, "little"))
+            self.slots += 1
+        self.net.ram.write(self.ring.avail_at + 2, (self.slots & 0xFFFF).to_bytes(2, "little"))
+
+    def chain(self) -> Chain:
+        found = vhost_get_vq_desc(self.vq)
+        assert found is not None
+        return found
+
+    def used(self) -> list[tuple[int, int]]:
+        return [(one.head, one.length) for one in self.ring.used()]
+
+
+@pytest.fixture
+def walk() -> Walk:
+    return Walk()
+
+
+def refusal(call: Callable[[], object]) -> tuple[str, int]:
+    with pytest.raises(KernelError) as caught:
+        call()
+    return caught.value.rule, caught.value.errno
+
+
+# -- translation
+
+
+def test_a_range_over_several_entries_is_as_many_pieces(walk: Walk) -> None:
+    base = walk.net.ram.addr
+    walk.net.map(0x20000, PAGE)
+    walk.net.map(0x21000, PAGE)
+    pieces = translate_desc(walk.vq, IOVA + 0x20FF0, 0x20, RO, 8)
+    assert pieces == [Piece(base + 0x20FF0, 16, IOVA + 0x20FF0), Piece(base + 0x21000, 16, IOVA + 0x21000)]
+
+
+@pytest.mark.parametrize(
+    ("access", "perm", "room", "refused"),
+    [
+        (RO, WO, 8, ("vq.translate.perm", E.EPERM)),
+        (WO, RO, 8, ("vq.translate.perm", E.EPERM)),
+        (RO, RO, 1, ("vq.translate.pieces", E.ENOBUFS)),
+    ],
+)
+def test_permission_and_room_are_checked(
+    walk: Walk, access: int, perm: int, room: int, refused: tuple[str, int]
+) -> None:
+    walk.net.map(0x20000, PAGE, perm)
+    walk.net.map(0x21000, PAGE, perm)
+    assert refusal(lambda: translate_desc(walk.vq, IOVA + 0x20FF0, 0x20, access, room)) == refused
+    assert not walk.net.device.read_list, "no question is asked"
+
+
+def test_the_first_missing_byte_is_asked_for(walk: Walk) -> None:
+    walk.net.map(0x20000, PAGE)
+    assert refusal(lambda: translate_desc(walk.vq, IOVA + 0x20FF0, 0x20, WO, 8)) == ("vq.translate.miss", E.EAGAIN)
+    (miss,) = walk.net.device.read_list
+    assert (miss.iova, miss.perm) == (IOVA + 0x21000, WO)
+
+
+def test_without_an_iotlb_the_memory_table_answers_and_nothing_is_asked() -> None:
+    net = Net(0, table=True)
+    vq = net.device.vqs[TX]
+    assert translate_desc(vq, net.ram.addr + 5, 3, WO, 1) == [Piece(net.ram.addr + 5, 3, net.ram.addr + 5)]
+    assert refusal(lambda: translate_desc(vq, 0, 1, RO, 1)) == ("vq.translate.absent", E.EFAULT)
+    assert not net.device.read_list
+
+
+# -- metadata
+
+
+@pytest.mark.parametrize(("features", "extra"), [(PLATFORM, 0), (PLATFORM | EVENT_IDX, 2)])
+def test_areas_are_as_long_as_the_ring(features: int, extra: int) -> None:
+    walk = Walk(features)
+    assert [(name, size, access) for name, _, size, access in areas(walk.vq)] == [
+        ("desc", 16 * NUM, RO),
+        ("avail", 4 + 2 * NUM + extra, RO),
+        ("used", 4 + 8 * NUM + extra, WO),
+    ]
+
+
+def test_prefetch_remembers_areas_that_lie_in_one_entry_until_the_map_changes(walk: Walk) -> None:
+    assert vq_meta_prefetch(walk.vq)
+    assert set(walk.vq.meta_iotlb) == {"desc", "avail", "used"}
+    walk.net.map(0x40000, PAGE)
+    assert not walk.vq.meta_iotlb
+
+
+def test_an_area_in_two_entries_is_there_but_not_remembered() -> None:
+    walk = Walk(mapped=False)
+    at = walk.ring.desc_at
+    walk.net.map(at, 8 * 16)
+    walk.net.map(at + 8 * 16, 0x10000 - at - 8 * 16)
+    assert vq_meta_prefetch(walk.vq)
+    assert set(walk.vq.meta_iotlb) == {"avail", "used"}
+
+
+# -- chains
+
+
+def test_a_chain_is_taken_with_its_readable_part_before_its_writable(walk: Walk) -> None:
+    walk.descriptor(3, IOVA + 0x8000, 10, NEXT, 7)
+    walk.descriptor(7, IOVA + 0x9000, 20, NEXT, 1)
+    walk.descriptor(1, IOVA + 0xA000, 30, WRITE)
+    walk.offer(3)
+    chain = walk.chain()
+    assert chain.head == 3
+    assert [piece.length for piece in chain.out] == [10, 20]
+    assert [piece.length for piece in chain.into] == [30]
+    assert walk.vq.last_avail_idx == 1
+    assert vhost_get_vq_desc(walk.vq) is None
+    discard_vq_desc(walk.vq)
+    assert walk.chain().head == 3
+
+
+BAD: dict[str, list[tuple[int, int, int, int]]] = {
+    "vq.chain.next": [(IOVA + 0x8000, 4, NEXT, NUM)],
+    "vq.chain.loop": [(IOVA + 0x8000, 4, NEXT, 0)],
+    "vq.chain.order": [(IOVA + 0x8000, 4, WRITE | NEXT, 1), (IOVA + 0x8000, 4, 0, 0)],
+    "vq.indirect.length": [(IOVA + 0x8000, 24, INDIRECT, 0)],
+    "vq.translate.perm": [(IOVA + 0x30000, 4, WRITE, 0)],
+    "vq.translate.miss": [(IOVA + 0x50000, 4, 0, 0)],
+}
+
+
+@pytest.mark.parametrize("rule", BAD)
+def test_a_bad_chain_is_not_taken_and_an_error_is_told_unless_it_is_a_question(walk: Walk, rule: str) -> None:
+    walk.net.map(0x30000, PAGE, RO)
+    for slot, fields in enumerate(BAD[rule]):
+        walk.descriptor(slot, *fields)
+    walk.offer(0)
+    for _ in range(2):
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == rule
+    assert walk.vq.last_avail_idx == 0
+    assert (walk.net.count(walk.net.err[TX]) > 0) == (rule != "vq.translate.miss")
+
+
+def test_a_head_beyond_the_ring_and_an_index_that_jumps(walk: Walk) -> None:
+    walk.offer(NUM)
+    assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == "vq.chain.head"
+    jump = Walk()
+    jump.slots = NUM
+    jump.offer(0)
+    assert refusal(lambda: vhost_get_vq_desc(jump.vq))[0] == "vq.avail.jump"
+
+
+def test_an_indirect_table_may_be_longer_than_the_ring_and_lie_in_pieces(walk: Walk) -> None:
+    count = NUM + 4
+    table = b"".join(
+        struct.pack("<QIHH", IOVA + 0x8000 + i, 1, NEXT if i + 1 < count else 0, i + 1) for i in range(count)
+    )
+    walk.net.map(0x20000, PAGE)
+    walk.net.map(0x21000, PAGE)
+    walk.net.ram.write(0x20FF8, table)
+    walk.descriptor(0, IOVA + 0x20FF8, len(table), INDIRECT)
+    walk.offer(0)
+    assert sum(piece.length for piece in walk.chain().out) == count
+
+
+@pytest.mark.parametrize(
+    ("entries", "rule"),
+    [
+        ([(IOVA + 0x8000, 4, NEXT, 0)], "vq.indirect.loop"),
+        ([(IOVA + 0x8000, 4, NEXT, 5)], "vq.indirect.loop"),
+        ([(IOVA + 0x8000, 4, INDIRECT, 0)], "vq.indirect.nested"),
+        ([(IOVA + 0x8000, 4, WRITE | NEXT, 1), (IOVA + 0x8000, 4, 0, 0)], "vq.chain.order"),
+    ],
+)
+def test_what_an_indirect_table_may_not_hold(walk: Walk, entries: list[tuple[int, int, int, int]], rule: str) -> None:
+    table = b"".join(struct.pack("<QIHH", *entry) for entry in entries)
+    walk.net.ram.write(0xC000, table)
+    walk.descriptor(0, IOVA + 0xC000, len(table), INDIRECT)
+    walk.offer(0)
+    assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == rule
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([IOVA, IOVA + 0x8000, IOVA + 0xFFFF, IOVA + 0x10000, (1 << 64) - 4, 0]),
+            st.sampled_from([0, 1, 15, 16, 48, 0x10000, 0xFFFF_FFFF]),
+            st.integers(0, 7),
+            st.integers(0, NUM + 1),
+        ),
+        min_size=NUM,
+        max_size=NUM,
+    ),
+    st.lists(st.integers(0, NUM + 1), min_size=1, max_size=NUM),
+)
+def test_any_table_ends_in_a_chain_or_a_refusal_and_never_beyond_the_mapping(
+    table: list[tuple[int, int, int, int]], heads: list[int]
+) -> None:
+    walk = Walk()
+    for slot, fields in enumerate(table):
+        walk.descriptor(slot, *fields)
+    walk.offer(*heads)
+    before = walk.vq.last_avail_idx
+    try:
+        chain = vhost_get_vq_desc(walk.vq)
+    except KernelError:
+        assert walk.vq.last_avail_idx == before
+        return
+    assert chain is not None
+    assert len(chain.out) + len(chain.into) <= CHAIN_PIECES
+    low = walk.net.ram.addr
+    for piece in chain.out + chain.into:
+        assert low <= piece.uaddr <= piece.uaddr + piece.length <= low + 0x10000
+
+
+# -- buffers
+
+
+def test_gather_and_scatter_are_each_other_s_inverse(walk: Walk) -> None:
+    pieces = translate_desc(walk.vq, IOVA + 0x8000, 0x1800, RO, 8)
+    assert scatter(walk.vq, pieces, b"x" * 0x1000) == 0x1000
+    assert gather(walk.vq, pieces, 2)[:0x1000] == b"x" * 0xFFE + bytes(2)
+
+
+def test_memory_that_is_gone_is_a_fault(walk: Walk) -> None:
+    pieces = translate_desc(walk.vq, IOVA + 0x8000, 0x2000, RO, 8)
+    walk.net.vmm.munmap(walk.net.ram.addr + 0x9000, PAGE)
+    assert refusal(lambda: gather(walk.vq, pieces))[0] == "vq.copy"
+    assert refusal(lambda: scatter(walk.vq, pieces, bytes(0x2000)))[0] == "vq.copy"
+
+
+# -- used ring
+
+
+def test_used_elements_are_put_in_order_with_one_interrupt(walk: Walk) -> None:
+    add_used_and_signal(walk.vq, [(3, 10), (1, 0)])
+    assert walk.used() == [(3, 10), (1, 0)]
+    assert walk.net.count(walk.net.call[TX]) == 1
+    add_used_and_signal(walk.vq, [])
+    assert walk.net.count(walk.net.call[TX]) == 0
+
+
+def test_elements_wrap_round_the_ring(walk: Walk) -> None:
+    for n in range(0xFFFE, 0x10000 + NUM):
+        walk.vq.last_used_idx = n & 0xFFFF
+        add_used_and_signal(walk.vq, [(n % NUM, n)])
+        at = walk.ring.used_at + 4 + 8 * (n % NUM)
+        assert walk.net.ram.read(at, 8) == struct.pack("<II", n % NUM, n)
+    assert walk.vq.last_used_idx == NUM
+
+
+def test_a_used_ring_that_is_gone_is_an_error_event(walk: Walk) -> None:
+    walk.net.vmm.munmap(walk.net.ram.addr + (walk.ring.used_at & -PAGE), PAGE)
+    add_used_and_signal(walk.vq, [(0, 0)])
+    assert walk.net.count(walk.net.err[TX]) == 2, "for the element, and for the flags in the same page"
+
+
+@pytest.mark.parametrize(
+    ("features", "flags", "interrupts"),
+    [(PLATFORM, 0, 1), (PLATFORM, 1, 0), (PLATFORM | ON_EMPTY, 1, 1)],
+)
+def test_the_driver_s_flag_is_asked_unless_the_ring_ran_empty(features: int, flags: int, interrupts: int) -> None:
+    walk = Walk(features)
+    walk.net.ram.write(walk.ring.avail_at, bytes([flags, 0]))
+    add_used_and_signal(walk.vq, [(0, 0)])
+    assert walk.net.count(walk.net.call[TX]) == interrupts
+
+
+@pytest.mark.parametrize(("event", "interrupts"), [(0, [1, 0, 0]), (1, [1, 1, 0]), (2, [1, 0, 1]), (9, [1, 0, 0])])
+def test_with_event_index_an_interrupt_comes_when_the_index_passes_the_event(
+    event: int, interrupts: list[int]
+) -> None:
+    walk = Walk(PLATFORM | EVENT_IDX)
+    walk.net.ram.write(walk.ring.avail_at + 4 + 2 * NUM, event.to_bytes(2, "little"))
+    seen = []
+    for _ in range(3):
+        add_used_and_signal(walk.vq, [(0, 0)])
+        seen.append(walk.net.count(walk.net.call[TX]))
+    assert seen == interrupts
+
+
+def test_enabling_notifications_tells_what_had_slipped_in(walk: Walk) -> None:
+    walk.vq.used_flags = 1
+    walk.offer(0)
+    assert enable_notify(walk.vq)
+    assert not enable_notify(walk.vq), "they are on already"
+    walk.vq.used_flags = 1
+    assert not enable_notify(walk.vq)
+
+
+def test_no_ring_is_no_ring() -> None:
+    walk = Walk()
+    walk.vq.desc = walk.vq.avail = walk.vq.used = 0
+    with rules_hit() as rules:
+        assert not vq_meta_prefetch(walk.vq)
+    assert "vq.prefetch.no-ring" in rules
