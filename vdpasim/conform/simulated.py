@@ -76,7 +76,7 @@ class SimulatedFloor:
 
     def _add(self, kind: str) -> None:
         name, mgmtdev, config = DEVICES[kind]
-        options = {"use_va": self._setting.use_va, "batch_mapping": self._setting.batch_mapping}
+        options: dict[str, Any] = {"use_va": self._setting.use_va, "batch_mapping": self._setting.batch_mapping}
         self._nodes[kind] = self.sim.vdpa.dev_add(name, mgmtdev=mgmtdev, **config, **options).path
 
     def _furnish(self) -> None:

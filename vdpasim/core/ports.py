@@ -86,6 +86,16 @@ class MemoryObject(Protocol):
         """Drop a reference (``fput``)."""
 
 
+class Storage(Protocol):
+    """What is behind a simulated disk: a memory object or a file."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes; fewer at the end, behind which is zero."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes; what is behind the end grows."""
+
+
 class Mm(Protocol):
     """One address space (``struct mm_struct``). Reads and writes come up short at the first fault, never raise."""
 

@@ -196,15 +196,20 @@ class File:
         ret, process = self._result(call), self.process
         if not isinstance(call.out, Doorbell):
             return ret
-        kernel, task = process.sim.kernel, process.task
-        # the mapping holds the file; its last piece drops it as close(2) does, at the next step of the kernel
-        page = DevicePage(
-            call.out.name, process.sim.pages, call.out.ring, lambda: kernel.submit(task, file, "close", ())
-        )
+        # the mapping holds the file; its last piece drops it as close(2) does
+        page = DevicePage(call.out.name, process.sim.pages, call.out.ring, lambda: self._unmapped(file))
         with os_errors():
             address = process.mm.mmap(None, PAGE_SIZE, prot, shared=True, obj=page)
         file.get()
         return address
+
+    def _unmapped(self, file: OpenFile) -> None:
+        # at once for a synchronous caller; an actor's munmap cannot wait, so there it is the next unit to run
+        kernel, task = self.process.sim.kernel, self.process.task
+        if kernel.running:
+            kernel.submit(task, file, "close", ())
+        else:
+            hosts.call_nowait(kernel, lambda: kernel.submit(task, file, "close", ()))
 
     def _reading(self, size: int | Place) -> UserBuffer:
         if isinstance(size, tuple):

@@ -16,13 +16,13 @@ from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
 from vdpasim.devices import model as models
 from vdpasim.devices import model_loader, net_peer, profile, stock, vdpa_miss
-from vdpasim.devices.model import DeviceModel
 from vdpasim.devices.model_loader import DeviceModelError
 from vdpasim.devices.peer_device import NetPeer
 from vdpasim.devices.profile import DeviceProfile
 from vdpasim.devices.profile_keys import DeviceProfileError
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError, os_errors
+from vdpasim.sim.storage import storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
     from vdpasim.core.ports import Pages
     from vdpasim.core.vhost.vdpa import VhostVdpaNode
+    from vdpasim.devices.model import DeviceModel
 
 EXTENSIONS: dict[str, Callable[[], list[MgmtDev]]] = {
     vdpa_miss.EXTENSION: vdpa_miss.mgmtdevs,
@@ -132,6 +133,7 @@ class Vdpa:
         """``vdpa dev add``: attributes are iproute2's keywords, module options, or a model's own options.
 
         Instead of a management device a profile (by name, path or object), a model (by path, module or class), or both.
+        ``backing`` of a disk is what :func:`vdpasim.sim.storage.storage` takes.
 
         Raises:
             UsageError: none of the three, or mgmtdev beside another; a profile or model that cannot be used.
@@ -140,8 +142,10 @@ class Vdpa:
         if (mgmtdev is None) == (profile is None and model is None):
             raise UsageError("a device is made of a mgmtdev, or else of a profile, a model, or both")
         known = self.bus.mgmtdevs.get(mgmtdev) if mgmtdev is not None else _own(profile, model)
-        given = {key: value for key, value in self.options.items() if known and key in known.options}
+        given: dict[str, Any] = {key: value for key, value in self.options.items() if known and key in known.options}
         given.update({key: value for key, value in attributes.items() if value is not None})
+        if "backing" in given:
+            given["backing"] = storage(given["backing"], writable=bool(given.get("write_through")))
         with os_errors():
             if mgmtdev is None and known is not None:
                 return Device(name, self.bus.add(name, known, given))
@@ -188,8 +192,9 @@ class Vdpa:
                 words = dict(zip(pairs[::2], pairs[1::2], strict=True))
                 name = words.pop("name", None)
                 kind: dict[str, Any] = {k: words.pop(k) for k in ("mgmtdev", "profile", "model") if k in words}
+                given: dict[str, Any] = {**kind, **{k: _value(v) for k, v in words.items()}}
                 if name and kind:
-                    return self.dev_add(name, **kind, **{k: _value(v) for k, v in words.items()})
+                    return self.dev_add(name, **given)
             case ["dev", "del", name]:
                 return self.dev_del(name)
             case ["dev", "show"]:
@@ -199,8 +204,8 @@ class Vdpa:
             case _:
                 pass
         raise UsageError(
-            f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV|profile P|model M [mac M] [mtu N] [KEY VALUE]…, "
-            "dev del NAME, dev show, mgmtdev show"
+            f"not understood: {line!r}; it is dev add name NAME mgmtdev MGMTDEV [mac M] [mtu N] [KEY VALUE]…, or with "
+            "profile NAME or model FILE for mgmtdev MGMTDEV, dev del NAME, dev show, mgmtdev show"
         )
 
 

@@ -59,9 +59,13 @@ def test_the_block_device_of_6_1_knows_no_zones() -> None:
 
 def test_management_devices_say_what_they_take() -> None:
     options = {"use_va", "batch_mapping", "max_iotlb_entries"}
-    for mgmt, attributes in ((vdpa_sim_net.MGMTDEV, {"mac", "mtu"}), (vdpa_sim_blk.MGMTDEV, set[str]())):
+    disk = {"backing", "write_through"}
+    for mgmt, attributes, more in (
+        (vdpa_sim_net.MGMTDEV, {"mac", "mtu"}, set[str]()),
+        (vdpa_sim_blk.MGMTDEV, set[str](), disk),
+    ):
         assert mgmt.attributes == attributes | {"device_features"}
-        assert mgmt.options == options
+        assert mgmt.options == options | more
         assert (mgmt.node, mgmt.node_class) == ("vhost-vdpa", VhostVdpaNode)
 
 

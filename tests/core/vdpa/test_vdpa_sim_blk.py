@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.core.rings import BUFFERS, IOVA, UNMAPPED, Board, inside, rules_hit
-from vdpasim.core.vdpa.vdpa_sim_blk import CAPACITY, CHUNK, MAX_SECTORS, Ramdisk, VdpasimBlk
+from vdpasim.core.vdpa.ramdisk import CHUNK, Ramdisk
+from vdpasim.core.vdpa.vdpa_sim_blk import CAPACITY, MAX_SECTORS, VdpasimBlk
 from vdpasim.vmm.guest import Buffer, Used
 
 IN, OUT, FLUSH, GET_ID, DISCARD, ZEROES, SECURE_ERASE = 0, 1, 4, 8, 11, 13, 14
@@ -417,7 +418,7 @@ def test_writing_the_config_space_has_no_lasting_effect(disk: Disk) -> None:
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 1), (CHUNK - 1, 2), (CHUNK, CHUNK), (100, 3 * CHUNK)])
 def test_storage_is_seamless_over_its_pieces(offset: int, length: int) -> None:
-    disk, model = Ramdisk(), bytearray(5 * CHUNK)
+    disk, model = Ramdisk(CAPACITY), bytearray(5 * CHUNK)
     data = bytes(n % 251 for n in range(length))
     disk.write(offset, data)
     model[offset : offset + length] = data
@@ -428,7 +429,7 @@ def test_storage_is_seamless_over_its_pieces(offset: int, length: int) -> None:
 
 
 def test_zeroed_pieces_cost_nothing() -> None:
-    disk = Ramdisk()
+    disk = Ramdisk(CAPACITY)
     disk.write(10, b"x" * 3 * CHUNK)
     disk.zero(0, 2 * CHUNK)
     disk.zero(8 * CHUNK, CHUNK + 5)

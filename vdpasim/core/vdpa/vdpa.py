@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -195,7 +195,8 @@ class VdpaDevice(abc.ABC):
         """Forget it."""
 
 
-Value = str | int | bool
+Value = Any
+"""What an option is given as: a word, a number, or an object that the device takes (a disk's storage)."""
 Attributes = Mapping[str, Value]
 Maker = Callable[["VdpaBus", str, Attributes], VdpaDevice]
 

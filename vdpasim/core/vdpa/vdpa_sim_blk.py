@@ -1,10 +1,10 @@
 """The simulated block device: a 128 MiB ramdisk (mirrors drivers/vdpa/vdpa_sim/vdpa_sim_blk.c).
 
 Theory. One queue; a device with more, which is no vdpa_sim, has them served in order. A request is a 16-byte header
-{type, ioprio, sector}, data, and a status byte that is *the last writable byte*. Requests too malformed to have a header or a status complete with length 0, without status and
-**without interrupt**, and stop the pass. Everything else gets a status and a used length of bytes written plus one.
-After five requests the worker re-schedules itself. The config space is rebuilt at every read, so SET_CONFIG has no
-lasting effect.
+{type, ioprio, sector}, data, and a status byte that is *the last writable byte*. Requests too malformed to have a
+header or a status complete with length 0, without status and **without interrupt**, and stop the pass. Everything else
+gets a status and a used length of bytes written plus one. After five requests the worker re-schedules itself. The
+config space is rebuilt at every read, so SET_CONFIG has no lasting effect.
 
 Range checks count whole sectors while the copy moves every byte; at the very end of the disk a kernel would run over
 by up to 511 bytes. That is reported (``kernel.oops``) and answered IOERR, never performed.
@@ -15,15 +15,16 @@ Not modelled: the shared buffer of the ``shared_backend`` option.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.ports import PAGE_SHIFT
 from vdpasim.core.rules import KernelError, hit
-from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice
-from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
+from vdpasim.core.vdpa.ramdisk import CHUNK, SECTOR, Ramdisk
+from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
+from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create, flag
 from vdpasim.core.vhost.virtio_byteorder import LITTLE
 from vdpasim.core.vhost.vringh import NOWHERE
 from vdpasim.uapi import virtio_blk as blk
@@ -40,12 +41,9 @@ if TYPE_CHECKING:
 
 CAPACITY = 0x40000
 """Sectors."""
-SECTOR = 512
 MAX_SECTORS = 0x20000
 """A longer IN or OUT is an IOERR."""
 BUDGET = 5
-CHUNK = 1 << 16
-"""The ramdisk is stored in pieces of this size; absent ones are zero."""
 HEADER, HEADER_BIG = Struct("<IIQ"), Struct(">IIQ")
 RANGE = Struct("<QII")
 THREE_DESCRIPTORS = Struct("<" + 3 * "QIHH").unpack_from
@@ -92,56 +90,10 @@ def attr(kernel: Kernel) -> SimAttr:
 
 
 @attrs.define(eq=False)
-class Ramdisk:
-    """Sparse storage of the device's capacity."""
-
-    capacity: int = CAPACITY
-    """Sectors."""
-    chunks: dict[int, bytearray] = attrs.Factory(dict["int", "bytearray"])
-
-    def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Bytes of the disk, to be used before the next write; never written ones are zero."""
-        at = offset % CHUNK
-        if at + length <= CHUNK:
-            chunk = self.chunks.get(offset // CHUNK)
-            return memoryview(chunk)[at : at + length] if chunk is not None else bytes(length)
-        parts: list[bytes | memoryview] = []
-        while length:
-            part = min(length, CHUNK - offset % CHUNK)
-            parts.append(self.read(offset, part))
-            offset, length = offset + part, length - part
-        return b"".join(parts)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Store bytes."""
-        done = 0
-        while done < len(data):
-            at = (offset + done) % CHUNK
-            part = min(len(data) - done, CHUNK - at)
-            chunk = self.chunks.get((offset + done) // CHUNK)
-            if chunk is None:
-                chunk = self.chunks[(offset + done) // CHUNK] = bytearray(CHUNK)
-            chunk[at : at + part] = data[done : done + part]
-            done += part
-
-    def zero(self, offset: int, length: int) -> None:
-        """Write zeroes, dropping whole chunks."""
-        last = offset + length
-        while offset < last:
-            at = offset % CHUNK
-            part = min(last - offset, CHUNK - at)
-            if part == CHUNK:
-                self.chunks.pop(offset // CHUNK, None)
-            elif offset // CHUNK in self.chunks:
-                self.chunks[offset // CHUNK][at : at + part] = bytes(part)
-            offset += part
-
-
-@attrs.define(eq=False)
 class VdpasimBlk:
     """The behaviour of ``vdpasim_blk``."""
 
-    disk: Ramdisk = attrs.Factory(Ramdisk)
+    disk: Ramdisk = attrs.Factory(lambda: Ramdisk(CAPACITY))
 
     def get_config(self, sim: VdpaSim) -> None:
         """Rebuilt from the constants, every time."""
@@ -193,7 +145,7 @@ class VdpasimBlk:
             return 0
         avail, avail_at, desc, desc_at, used, used_at, reads, writes = place
         num, notify, disk, done = vring.num, sim.notify, self.disk.chunks, 0
-        chunks = self.disk.capacity * SECTOR // CHUNK
+        chunks, backed = self.disk.capacity * SECTOR // CHUNK, self.disk.backing is not None
         while done < BUDGET:
             taken, used_idx = vring.last_avail_idx, vring.last_used_idx
             (head,) = U16(avail, avail_at + 4 + 2 * (taken & num - 1))
@@ -215,9 +167,9 @@ class VdpasimBlk:
             first, last, memory, shift, _ = writes.get(status_iova >> PAGE_SHIFT, NOWHERE)
             data_first, data_last, target, data_shift, _ = writes.get(data_iova >> PAGE_SHIFT, NOWHERE)
             inside = first <= status_iova <= last and data_first <= data_iova and data_iova + data_size - 1 <= data_last
-            if not inside or not data_size:
-                break
             data_at, stored = data_iova + data_shift, disk.get(chunk)
+            if not inside or not data_size or (stored is None and backed):
+                break
             target[data_at : data_at + data_size] = stored[at : at + data_size] if stored else bytes(data_size)
             memory[status_iova + shift] = blk.VIRTIO_BLK_S_OK
             USED_ELEM(used, used_at + 4 + 8 * (used_idx & num - 1), head, data_size + 1)
@@ -249,6 +201,7 @@ class VdpasimBlk:
             limits = to_pull - HEADER.size, to_push, sector, self.disk.capacity
             request = _Request(sim, vring, riov, wiov, *limits)
             status, pushed = _HANDLERS.get(kind, _unknown)(self.disk, request)
+            self.disk.end_request(succeeded=status == blk.VIRTIO_BLK_S_OK)
         return _put_status(vring, wiov, to_push - pushed, status, pushed)
 
 
@@ -400,13 +353,26 @@ _HANDLERS = {
 
 def make(bus: VdpaBus, name: str, attributes: Attributes) -> VdpaDevice:
     """``vdpa dev add … mgmtdev vdpasim_blk``."""
-    return create(bus, name, attributes, attr(bus.kernel), VdpasimBlk())
+    return create(bus, name, attributes, attr(bus.kernel), VdpasimBlk(disk_of(attributes)))
+
+
+def disk_of(attributes: Attributes, capacity: int = CAPACITY) -> Ramdisk:
+    """The disk over the storage that was given, ``backing`` copied on write unless ``write_through`` is on.
+
+    Raises:
+        KernelError: EINVAL ``write_through`` without a ``backing``, or a malformed option.
+    """
+    given: Any = attributes.get("backing")
+    write_through = flag(attributes, "write_through") if "write_through" in attributes else False
+    if write_through and given is None:
+        raise bad_value()
+    return Ramdisk(capacity, given, write_through)
 
 
 MGMTDEV = MgmtDev(
     "vdpasim_blk",
     2,
     frozenset({"device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "backing", "write_through"}),
     make,
 )

@@ -1,9 +1,9 @@
 """The dirty log of vhost-net: which guest pages the device wrote (mirrors the log half of vhost.c).
 
-Theory. A VMM that migrates shares a bitmap (SET_LOG_BASE): bit n of it is guest page n, 4 KiB each whatever the page size
-of the host. Two things are logged. *Buffers* of RX, once a frame is in them, while VHOST_F_LOG_ALL is acked. *The used
-ring*, flags, elements, index and avail event, while its address was set with the log flag; without a device IOTLB its
-guest address is the one given with it (``log_guest_addr``), with one that is ignored.
+Theory. A VMM that migrates shares a bitmap (SET_LOG_BASE): bit n of it is guest page n, 4 KiB each whatever the page
+size of the host. Two things are logged. *Buffers* of RX, once a frame is in them, while VHOST_F_LOG_ALL is acked. *The
+used ring*, flags, elements, index and avail event, while its address was set with the log flag; without a device IOTLB
+its guest address is the one given with it (``log_guest_addr``), with one that is ignored.
 
 With a device IOTLB a descriptor holds an I/O address, which the bitmap does not know. So what was written is logged by
 its user address, taken back through the memory table to *every* guest address that has it; a user address in no region
