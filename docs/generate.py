@@ -1,4 +1,5 @@
-"""Writes what is a table of the code: profiles.md and rules.md, and the numbers of agreement in the README.
+"""Writes what is a table of the code: profiles.md and rules.md, the numbers of agreement in the README, and the keys of
+device profiles in device-profiles.md.
 
 Run ``python -m docs.generate`` in the repository after a change of a rule, a switch, a profile, the evidence or the
 agreement; ``tests/docs`` fails while a page is stale. ``--check`` writes nothing and exits 1 if one is.
@@ -13,12 +14,16 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from vdpasim.cli.explain import OF_NO_KERNEL, counts_json, depending, kernels, visible
 from vdpasim.conform.cases import Case, needs_data_path, read_cases
 from vdpasim.conform.evidence import kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES
+from vdpasim.devices.profile import DeviceProfile
+from vdpasim.devices.profile_keys import KEY
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -173,13 +178,23 @@ def agreement() -> Iterator[str]:
         yield f"| `{name}` | {RECORDED[name]} | {without} of {total[False]} | {along} of {total[True]} |"
 
 
-def readme(text: str) -> str:
-    """The README with its table written anew."""
-    head, begin, rest = text.partition("<!-- agreement -->\n")
-    _, finish, tail = rest.partition("<!-- /agreement -->\n")
+def profile_keys() -> Iterator[str]:
+    """The lines of device-profiles.md's table: every key of a device profile."""
+    yield "| key | what it is | allowed | default |"
+    yield "|---|---|---|---|"
+    for field in attrs.fields(DeviceProfile):
+        key = field.metadata[KEY]
+        default = "" if field.default is attrs.NOTHING else f"`{key.kind.show(field.default)}`"
+        yield f"| `{field.name}` | {_cell(key.doc)} | {_cell(key.kind.allowed)} | {default} |"
+
+
+def with_table(page: Path, mark: str, lines: Iterator[str]) -> str:
+    """A page with the table between its marks written anew."""
+    head, begin, rest = page.read_text("utf-8").partition(f"<!-- {mark} -->\n")
+    _, finish, tail = rest.partition(f"<!-- /{mark} -->\n")
     if not begin or not finish:
-        raise SystemExit("README.md has lost the marks of its table")
-    return head + begin + "\n".join(agreement()) + "\n" + finish + tail
+        raise SystemExit(f"{page.name} has lost the marks of its table")
+    return head + begin + "\n".join(lines) + "\n" + finish + tail
 
 
 def pages() -> dict[Path, str]:
@@ -187,7 +202,11 @@ def pages() -> dict[Path, str]:
     folder = ROOT / "docs"
     found = {folder / "profiles.md": profiles(), folder / "rules.md": rules()}
     texts = {path: "\n".join(lines) + "\n" for path, lines in found.items()}
-    texts[ROOT / "README.md"] = readme((ROOT / "README.md").read_text("utf-8"))
+    for page, mark, lines in (
+        (ROOT / "README.md", "agreement", agreement()),
+        (folder / "device-profiles.md", "keys", profile_keys()),
+    ):
+        texts[page] = with_table(page, mark, lines)
     return texts
 
 

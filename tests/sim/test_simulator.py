@@ -169,3 +169,46 @@ class TestRunning:
         with pytest.raises(ZeroDivisionError):
             sim.run(bad)
         assert Simulator().run(good) == 1
+
+
+class TestDaemons:
+    def test_a_run_does_not_wait_for_them(self) -> None:
+        ended: list[str] = []
+
+        async def story(sim: Simulator) -> str:
+            eventfd = sim.process("p").eventfd(flags=0)
+
+            async def for_ever() -> None:
+                try:
+                    await eventfd.read(8)
+                finally:
+                    ended.append("stopped")
+
+            actor = sim.spawn(for_ever, daemon=True)
+            await sim.settle()
+            assert not actor.done
+            return "done"
+
+        assert Simulator().run(story) == "done"
+        assert ended == ["stopped"]
+
+    def test_their_errors_are_the_run_s(self) -> None:
+        async def story(sim: Simulator) -> None:
+            async def fails() -> None:
+                raise RuntimeError("daemon")
+
+            sim.spawn(fails, daemon=True)
+            await sim.settle()
+
+        with pytest.raises(RuntimeError, match="daemon"):
+            Simulator().run(story)
+
+    def test_who_waits_for_one_waits(self) -> None:
+        async def story(sim: Simulator) -> int:
+            async def answer() -> int:
+                await sim.sleep(5)
+                return 42
+
+            return int(await sim.spawn(answer, daemon=True).join())
+
+        assert Simulator().run(story) == 42

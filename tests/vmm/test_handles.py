@@ -86,6 +86,7 @@ ANSWERS: list[tuple[str, tuple[Any, ...], str, bytes, bytes, Any]] = [
     ("get_group_num", (), "VHOST_VDPA_GET_GROUP_NUM", u32(0), u32(2), 2),
     ("get_as_num", (), "VHOST_VDPA_GET_AS_NUM", u32(0), u32(2), 2),
     ("get_vring_group", (2,), "VHOST_VDPA_GET_VRING_GROUP", u32(2, 0), u32(2, 1), 1),
+    ("get_vring_size", (2,), "VHOST_VDPA_GET_VRING_SIZE", u32(2, 0), u32(2, 64), 64),
 ]
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": "Say where, when and why the kernel refuses something.",
     "abi": "Show struct layouts side by side for several ABIs.",
     "decode": "Name what the bytes of a message or a request number say.",
+    "dev": "Write down a real device as a profile, and look at profiles.",
 }
 """Every command with its summary."""
 

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from vdpasim.conform.evidence import Evidence
     from vdpasim.core.rules import Rule
 
-for _module in ("vdpasim.devices.peer_rules", "vdpasim.devices.vdpa_miss", "vdpasim.attach.live"):
+for _module in (
+    "vdpasim.devices.model",
+    "vdpasim.devices.peer_rules",
+    "vdpasim.devices.vdpa_miss",
+    "vdpasim.attach.live",
+):
     # importing them registers their rules; the last one needs Linux
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)

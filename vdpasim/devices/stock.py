@@ -92,7 +92,11 @@ def _blk(bus: VdpaBus, profile: DeviceProfile, attributes: Attributes) -> tuple[
 
 _STOCK = {
     VIRTIO_ID_NET: (_net, frozenset({"device_features", "mac", "mtu"}), frozenset({"max_iotlb_entries"})),
-    VIRTIO_ID_BLOCK: (_blk, frozenset({"device_features"}), frozenset({"max_iotlb_entries", "backing", "write_through"})),
+    VIRTIO_ID_BLOCK: (
+        _blk,
+        frozenset({"device_features"}),
+        frozenset({"max_iotlb_entries", "backing", "write_through"}),
+    ),
 }
 """Device id -> what makes behaviour and config space, attributes, and options, as those of vdpa_sim's own."""
 

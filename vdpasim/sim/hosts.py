@@ -50,6 +50,8 @@ class Actor(Unit):
     error: BaseException | None = None
     call: Call | None = None
     """The call it waits for."""
+    daemon: bool = False
+    """It does not keep a run going."""
 
     def finish(self, value: Any) -> None:
         self.result = value

@@ -118,9 +118,15 @@ class Simulator:
 
     # -- running
 
-    def spawn(self, main: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None) -> hosts.Actor:
-        """Start an actor: an ``async def`` that awaits only what this package gives it."""
+    def spawn(
+        self, main: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None, daemon: bool = False
+    ) -> hosts.Actor:
+        """Start an actor: an ``async def`` that awaits only what this package gives it.
+
+        A run ends when every actor has ended but the daemons, which are stopped then: who answers misses for ever is one.
+        """
         actor = hosts.spawn(self.kernel, main, args, name or str(getattr(main, "__name__", "actor")))
+        actor.daemon = daemon
         self._actors.append(actor)
         return actor
 
@@ -133,7 +139,7 @@ class Simulator:
         """
         first = self.spawn(main, self, *args, name="main")
         try:
-            hosts.run_until(self.kernel, lambda: all(actor.done for actor in self._actors), self._waiting)
+            hosts.run_until(self.kernel, lambda: not self._waiting(), self._waiting)
         except Deadlock as deadlock:
             # an actor that failed is why the others wait
             for error in self._errors():
@@ -142,13 +148,20 @@ class Simulator:
             raise
         for error in self._errors():
             raise error
+        self._stop_daemons()
         return first.result
+
+    def _stop_daemons(self) -> None:
+        for actor in self._actors:
+            if not actor.done and actor.gen is not None:
+                actor.gen.close()
+                actor.done = True
 
     def _errors(self) -> list[BaseException]:
         return [actor.error for actor in self._actors if actor.error is not None]
 
     def _waiting(self) -> list[Unit]:
-        return [actor for actor in self._actors if not actor.done]
+        return [actor for actor in self._actors if not actor.done and not actor.daemon]
 
     def run_idle(self) -> None:
         """Let calls and devices run to completion at the present virtual time.

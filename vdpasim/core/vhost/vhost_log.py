@@ -87,12 +87,12 @@ def log_write_hva(vq: VhostVirtqueue, hva: int, length: int) -> None:
         found = False
         for entry in vq.dev.umem or ():
             first = max(entry.addr, hva)
-            end = min(entry.addr + entry.last - entry.start, last)
-            if first > end:
+            size = min(entry.addr + entry.last - entry.start, last) - first + 1
+            if size <= 0:
                 continue
             found = True
-            log_write(vq, entry.start + first - entry.addr, end - first + 1)
-            step = min(step, end - first + 1)
+            log_write(vq, entry.start + first - entry.addr, size)
+            step = min(step, size)
         if not found:
             raise fail("vhost.log.unknown-hva")
         hva, length = hva + step, length - step
