@@ -112,7 +112,8 @@ class TestContradictions:
             ('config = "00"\nconfig_fixed = [[0, 1]]', "config_fixed: [0, 1] leaves the config space, which has 1"),
             ("notification_queues = 3", "notification_queues: is 3, but the device has 2 queues"),
             ('map = "platform"\nmap_persist = true\naddresses = "va"', 'addresses: must be "pa"'),
-            ('map = "platform"\nmap_persist = true\nidentity = true', "identity: must be false"),
+            ('map = "platform"\nmap_persist = true\nidentity = 1', "identity: must be 0"),
+            ("identity = 2", "identity: is 2, but address_spaces is 1"),
             ('map = "platform"', "map_persist: must be true"),
             ('map = "platform"\nmap_persist = true\naddress_spaces = 2', "address_spaces: must be 1"),
         ],
@@ -200,10 +201,10 @@ class TestWriting:
         assert dumps(loads(MINIMAL)) == MINIMAL
 
     def test_an_unknown_key_is_a_comment_with_the_reason(self) -> None:
-        profile = loads(MINIMAL + "identity = true")
+        profile = loads(MINIMAL + "identity = 1")
         text = dumps(profile, {"identity": "nobody knows"})
         assert "# identity = unknown: nobody knows" in text.splitlines()
-        assert loads(text) == attrs.evolve(profile, identity=False)
+        assert loads(text) == attrs.evolve(profile, identity=0)
 
 
 class TestShipped:

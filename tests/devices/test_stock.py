@@ -112,10 +112,10 @@ class TestLikeACard:
         made = card(map_memory=False)
         run = made.process.mm.pin(made.ram.addr, 1, write=True)[0]
         made.start(NET_FEATURES, base=run.paddr)
-        assert [one.passthrough for one in made.device.maps] == [True, True]
+        assert [one.passthrough for one in made.device.maps] == [True, False]
         assert made.device.maps[0].table.translate(run.paddr, 8, 3).pieces[0][1] == run.paddr
         run_sync(made.vdpa.iotlb_update(IOVA, PAGE, made.ram.addr))
-        assert [one.passthrough for one in made.device.maps] == [False, True]
+        assert [one.passthrough for one in made.device.maps] == [False, False]
 
     def test_loops_frames_back_on_every_pair_once_mq_is_negotiated(self) -> None:
         made = card(queues=6)
@@ -215,7 +215,7 @@ class TestBlock:
         run_sync(made.vdpa.set_features(1 << 32))
 
 
-PLATFORM = attrs.evolve(BLK, map="platform", addresses="pa", identity=False)
+PLATFORM = attrs.evolve(BLK, map="platform", addresses="pa", identity=0)
 
 
 class TestPlatformIommu:

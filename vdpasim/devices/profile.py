@@ -76,7 +76,11 @@ class DeviceProfile:
         kinds.choice("pa", "va"),
         "pa",
     )
-    identity: bool = key("an address space starts as the identity, until the first push", kinds.FLAG, False)
+    identity: int = key(
+        "how many of the first address spaces start as the identity, until the first push",
+        kinds.number(0, QUEUES_MAX),
+        0,
+    )
     map_persist: bool = key("the map survives a reset when IOTLB_PERSIST is acked", kinds.FLAG, False)
     suspend: bool = key("the device can be suspended", kinds.FLAG, False)
     resume: bool = key("and resumed", kinds.FLAG, False)
@@ -106,6 +110,8 @@ def _contradictions(p: DeviceProfile) -> Iterator[tuple[str, str]]:
     for first, last in p.config_fixed:
         if last >= len(p.config):
             yield "config_fixed", f"[{first}, {last}] leaves the config space, which has {len(p.config)} bytes"
+    if p.identity > p.address_spaces:
+        yield "identity", f"is {p.identity}, but address_spaces is {p.address_spaces}"
     if p.notification_queues > p.queues:
         yield "notification_queues", f"is {p.notification_queues}, but the device has {p.queues} queues"
     if p.map == "platform":
@@ -117,7 +123,7 @@ def _platform(p: DeviceProfile) -> Iterator[tuple[str, str]]:
     if p.addresses != "pa":
         yield "addresses", 'must be "pa": a platform IOMMU translates to physical addresses'
     if p.identity:
-        yield "identity", "must be false: the domain of a platform IOMMU starts empty"
+        yield "identity", "must be 0: the domain of a platform IOMMU starts empty"
     if not p.map_persist:
         yield "map_persist", "must be true: a reset of the device does not touch the platform's IOMMU"
     if p.address_spaces != 1:

@@ -100,8 +100,8 @@ class SimAttr:
     """Optional operations, as far as a kernel has them; None: vdpa_sim's."""
     backend_features: int | None = None
     """Backend feature bits the device adds; None: vdpa_sim's."""
-    identity: bool | None = None
-    """An address space starts as the identity, until the first push; None: vdpa_sim's."""
+    identity: int | None = None
+    """How many of the first address spaces start as the identity, until the first push; None: vdpa_sim's."""
     persist: bool | None = None
     """A reset that need not clean the map leaves it alone; None: vdpa_sim's."""
     config_fixed: tuple[tuple[int, int], ...] = ()
@@ -407,7 +407,7 @@ class VdpaSim(VdpaDevice):
         one = self.maps[asid]
         one.version += 1
         one.table.reset()
-        identity = self.kernel.on("passthrough") if self.attr.identity is None else self.attr.identity
+        identity = self.kernel.on("passthrough") if self.attr.identity is None else asid < self.attr.identity
         one.passthrough = identity and not one.on_demand
         if one.passthrough:
             hit("sim.map.passthrough-restored")
