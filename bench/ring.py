@@ -7,7 +7,7 @@ each request, in passes of five.
 
 * *read*: 4 KiB block reads, kicked in batches of 1, 8 and 64, with 1, 100 or 16384 mappings.
 * *loopback*: 1514-byte frames from the TX to the RX queue of the simulated network device.
-* *growth*: the same reads in units of the smallest number of mappings, and of the smallest ring.
+* *growth*: the same reads in units of the smallest number of mappings, the smallest ring, a single queue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from bench.ab import Experiment, Goal, Measures
+from vdpasim.devices.profile import DeviceProfile, load
 from vdpasim.sim import Simulator
 from vdpasim.uapi import vhost
 from vdpasim.vmm.guest import Buffer, Virtqueue
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 PAGE = 4096
 IOVA = 0x100000
 RAM = 64 << 20
+MANY = 512 << 20
+"""Guest memory where 1e5 pages are mapped one by one; only what is touched costs anything."""
 HEADERS, STATUSES, DATA = 0x40000, 0x50000, 0x100000
 """Offsets in guest memory, behind all rings."""
 FRAME = 1514
@@ -43,12 +48,13 @@ KICK = (1).to_bytes(8, "little")
 class Rig:
     """A started device of the simulator."""
 
-    def __init__(self, kind: str, queues: int, num: int, mappings: int) -> None:
+    def __init__(self, kind: str, queues: int, num: int, mappings: int, ram: int = RAM) -> None:
         # without F1 a table may be as large as one likes
         self.sim = sim = Simulator("6.12-F1")
-        path = sim.vdpa.dev_add("dev", mgmtdev=kind).path
+        stock = {"profile": _disk(queues)} if kind == "vdpasim_blk" and queues > 1 else {"mgmtdev": kind}
+        path = sim.vdpa.dev_add("dev", **stock).path
         self.vmm = vmm = sim.process("vmm")
-        self.ram = vmm.mmap(RAM, vmm.memfd("ram", RAM, folio_pages=512))
+        self.ram = vmm.mmap(ram, vmm.memfd("ram", ram, folio_pages=512))
         self.file = vmm.open_nowait(path)
         self.call(vhost.VHOST_SET_OWNER)
         self.call(vhost.VHOST_SET_FEATURES, FEATURES)
@@ -61,11 +67,12 @@ class Rig:
         self.file.ioctl_nowait(request.request(), data)
 
     def _map(self, mappings: int) -> None:
-        step = RAM // mappings & -PAGE
+        size = self.ram.size
+        step = size // mappings & -PAGE
         pack = struct.Struct("<IIQQQBB38x").pack
         self.file.write_nowait(pack(2, 0, 0, 0, 0, 0, 5))
-        for at in range(0, RAM, step):
-            self.file.write_nowait(pack(2, 0, IOVA + at, min(step, RAM - at), self.ram.addr + at, 3, 2))
+        for at in range(0, size, step):
+            self.file.write_nowait(pack(2, 0, IOVA + at, min(step, size - at), self.ram.addr + at, 3, 2))
         self.file.write_nowait(pack(2, 0, 0, 0, 0, 0, 6))
 
     def _start(self, queue: int) -> Any:
@@ -95,10 +102,17 @@ def served(post: Callable[[int], None], kick: Callable[[], object], requests: in
     return took / requests
 
 
-def read_ours(batch: int, mappings: int = 1, num: int = 256, requests: int = 3200) -> Measures:
-    """4 KiB reads through the simulator."""
-    rig = Rig("vdpasim_blk", 1, num, mappings)
-    ring, kick = rig.rings[0], rig.kicks[0]
+def _disk(queues: int) -> DeviceProfile:
+    disk = load("vdpasim_blk-6.12")
+    return attrs.evolve(disk, name="disk", queues=queues, queue_groups=(0,) * queues)
+
+
+def read_ours(
+    batch: int, mappings: int = 1, num: int = 256, requests: int = 3200, ram: int = RAM, queues: int = 1
+) -> Measures:
+    """4 KiB reads through the simulator, on the last queue."""
+    rig = Rig("vdpasim_blk", queues, num, mappings, ram)
+    ring, kick = rig.rings[-1], rig.kicks[-1]
     for i in range(batch):
         rig.ram.write(HEADERS + 16 * i, REQUEST.pack(0, 0, 8 * i))
 
@@ -328,8 +342,10 @@ def experiments() -> list[Experiment]:
     for mappings in (1, 100, 16384):
         found += _against_floor("read", read_ours, read_floor, "request", mappings)
         found += _against_floor("loopback", loopback_ours, loopback_floor, "frame", mappings)
-    by_maps = {f"m={m}": partial(read_ours, 64, m) for m in (100, 1_000, 10_000, 16_384)}
+    by_maps = {f"m={m}": partial(read_ours, 64, m, ram=MANY) for m in (100, 1_000, 10_000, 100_000)}
+    by_queues = {f"q={q}": partial(read_ours, 16, 100, queues=q) for q in (1, 4, 8)}
     by_size = {f"num={n}": partial(read_ours, 16, 100, n) for n in (64, 256)}
     found.append(Experiment("growth mappings", by_maps, rounds=3))
     found.append(Experiment("growth ring", by_size, rounds=3))
+    found.append(Experiment("growth queues", by_queues, rounds=3))
     return found

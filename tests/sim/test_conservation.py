@@ -19,8 +19,8 @@ from tests.core.support import KICK
 from tests.core.vhost.test_net_handlers import Net
 from vdpasim.core.vhost.net import TX
 from vdpasim.sim import WouldBlock
+from vdpasim.uapi.message import decode_message
 from vdpasim.vmm.guest import Buffer
-from vdpasim.vmm.handles import decode_message
 from vdpasim.vmm.transport import run_sync
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def inject(sim: Simulator, plan: list[tuple[str, str, str]]) -> list[Any]:
 
 def over(sim: Simulator, faults: list[Any]) -> int:
     """Nothing strikes any more and what was delayed has come; how many DMAs had failed."""
-    struck = sum(fault.fired for fault in faults if "dma" in str(fault))
+    struck = sum(int(fault.fired) for fault in faults if "dma" in str(fault))
     for fault in faults:
         fault.lift()
     sim.advance(1_000_000)

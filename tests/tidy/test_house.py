@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import statistics
 from pathlib import Path
@@ -166,6 +167,20 @@ def test_every_switch_is_asked_for_or_says_why_not(used: set[str]) -> None:
 
 def test_every_rule_is_named_where_it_is_met(used: set[str]) -> None:
     assert set(RULES) - used == set()
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent not in TABLES], ids=relative)
+def test_what_is_refused_or_hit_is_a_rule(path: Path) -> None:
+    calls = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call))
+    named = {
+        argument.value
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in ("fail", "hit")
+        for argument in call.args
+        if isinstance(argument, ast.Constant)
+    }
+    importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))  # which may bring rules of its own
+    assert named <= set(RULES)
 
 
 class TestTheRulesThemselves:

@@ -123,7 +123,8 @@ class Simulator:
     ) -> hosts.Actor:
         """Start an actor: an ``async def`` that awaits only what this package gives it.
 
-        A run ends when every actor has ended but the daemons, which are stopped then: who answers misses for ever is one.
+        A run ends when every actor has ended but the daemons, which are stopped then; who answers misses for ever is
+        one.
         """
         actor = hosts.spawn(self.kernel, main, args, name or str(getattr(main, "__name__", "actor")))
         actor.daemon = daemon

@@ -15,6 +15,7 @@ register(
              switches=("va-mode",)),
         Rule("sim.worker.not-running", "vdpa_sim.c:vdpasim_work_fn()", 0, "the worker ran without DRIVER_OK or while suspended and did nothing"),
         Rule("sim.enable.no-size", "vdpa_sim.c:vdpasim_queue_ready()", 0, "a queue whose size was never set is enabled with the reset ring at address 0"),
+        Rule("sim.used.lost", "vringh.c:vringh_complete_iotlb()", 0, "the used ring could not be written: the completion is lost, and the device does not look"),
         Rule("sim.map.passthrough-left", "vdpa_sim.c:vdpasim_set_map()", 0, "the first map pushed, even an empty one, ends passthrough",
              switches=("passthrough",)),
         Rule("sim.map.passthrough-restored", "vdpa_sim.c:vdpasim_do_reset()", 0, "a map-cleaning reset brings passthrough back",

@@ -152,9 +152,9 @@ class Vringh:
     structs: RingStructs = LITTLE
     used_idx_access: int = attrs.field(init=False)
     """The permission that is asked for the write of used->idx."""
-    _reads: dict[int, Window] = attrs.field(init=False, factory=dict)
+    _reads: dict[int, Window] = attrs.field(init=False, factory=dict["int", "Window"])
     """Page of I/O addresses -> where its bytes are, as far as one mapping and one frame reach."""
-    _writes: dict[int, Window] = attrs.field(init=False, factory=dict)
+    _writes: dict[int, Window] = attrs.field(init=False, factory=dict["int", "Window"])
     _placed: PlacedRing | None = attrs.field(init=False, default=None)
     _seen: tuple[DeviceMap | None, int, int, Mm | None] = attrs.field(init=False, default=(None, 0, 0, None))
     """The map, its version, that of memory, and the address space that the windows are good for."""
