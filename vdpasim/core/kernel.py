@@ -103,15 +103,18 @@ class Mutex:
     name: str
     owner: Unit | None = None
     queue: WaitQueue = attrs.field(init=False)
+    before: Point = attrs.field(init=False)
+    behind: Point = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = WaitQueue(self.name)
+        self.before, self.behind = Point(self.name + ".lock"), Point(self.name + ".locked")
 
     def lock(self) -> Steps:
-        """Take the lock; a step of the caller's generator."""
+        """Take the lock; a step of the caller's generator. Others may run before it is taken, and while it is held."""
         kernel = self.kernel
         if kernel.points:
-            yield Point(self.name + ".lock")
+            yield self.before
         unit = kernel.current
         while self.owner is not None and self.owner is not unit:
             yield Sleep(self.queue)
@@ -120,6 +123,8 @@ class Mutex:
         self.owner = unit
         if unit is not None:
             unit.held.append(self)
+        if kernel.points:
+            yield self.behind
 
     def unlock(self) -> None:
         """Give the lock back and wake who waits."""
@@ -141,6 +146,10 @@ class Unit:
     sleep: Sleep | None = None
     held: list[Mutex] = attrs.Factory(list["Mutex"])
     signal_pending: bool = False
+    parent: Unit | None = None
+    """Whose step made it, None outside of the loop; a schedule knows a unit by its parents."""
+    point: Point | None = None
+    """Where it stands, None unless that is a schedule point."""
 
     def finish(self, value: Any) -> None:
         """The generator returned."""
@@ -286,6 +295,7 @@ class KernelStatistics:
 
 Sink = Callable[[Event], None]
 Chooser = Callable[[list[Unit]], int]
+Barrier = Callable[[Unit, Point], bool]
 
 
 @attrs.define(eq=False)
@@ -299,6 +309,8 @@ class Kernel:
     """Virtual time in nanoseconds."""
     sink: Sink | None = None
     chooser: Chooser | None = None
+    barrier: Barrier | None = None
+    """Whether a unit that has reached a point is kept there; who says so makes it ready again."""
     points: bool = False
     lazy_workers: bool = False
     """A synchronous caller goes on when its call is done; workers it woke run before its next call. Off: at once."""
@@ -333,6 +345,7 @@ class Kernel:
         file.get()
         self.calls += 1
         call.gen = file.syscall(call)
+        call.parent = self.current
         self.ready.append(call)
         return call
 
@@ -446,8 +459,11 @@ class Kernel:
 
     def _park(self, unit: Unit, request: object) -> None:
         if type(request) is Point:
-            self.make_ready(unit, None)
+            unit.point = request
+            if self.barrier is None or not self.barrier(unit, request):
+                self.make_ready(unit, None)
             return
+        unit.point = None
         if type(request) is not Sleep:
             self._crash(unit, TypeError(f"{unit.name} awaited {request!r}, which is not vdpasim's"))
             return

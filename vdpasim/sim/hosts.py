@@ -118,6 +118,7 @@ def spawn(kernel: Kernel, main: Callable[..., Coroutine[Any, Any, Any]], args: t
     """Make an actor ready; it runs at the next step."""
     actor = Actor(kernel, name)
     actor.gen = _Script(actor, main(*args))
+    actor.parent = kernel.current
     kernel.make_ready(actor, None)
     return actor
 

@@ -17,7 +17,7 @@ import attrs
 
 from vdpasim.core.events import Kind
 from vdpasim.core.faults import befall
-from vdpasim.core.kernel import Call, Kernel, Sleep, Steps, WaitQueue, Woken
+from vdpasim.core.kernel import Call, Kernel, Point, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError, fail
 from vdpasim.core.uaccess import MmBuffer, UserBuffer, copy_from_user
@@ -258,7 +258,13 @@ def sys_poll(file: OpenFile, call: Call, events: int, timeout_ns: int | None) ->
         mask = file.ops.poll() & wanted
         if mask or (deadline is not None and deadline <= kernel.now):
             return mask
+        if kernel.points:
+            yield Point("poll.sleep")
+            if file.ops.poll() & wanted:
+                continue
         why = yield Sleep(file.ops.poll_queue, interruptible=True, deadline=deadline)
+        if kernel.points:
+            yield Point("poll.woken")
         if file.released:
             return POLLNVAL
         if why is Woken.SIGNAL:

@@ -24,7 +24,7 @@ import attrs
 
 from vdpasim.core.events import Kind
 from vdpasim.core.faults import befall, swallow
-from vdpasim.core.kernel import Sleep, Steps, Woken
+from vdpasim.core.kernel import Point, Sleep, Steps, Woken
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.uaccess import access_ok
 from vdpasim.uapi.fcntl import POLLIN, POLLRDNORM
@@ -131,6 +131,8 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
         KernelError: EINVAL for bytes that are no message, EFAULT for anything the handler refuses.
     """
     shape = dev.codec
+    if dev.kernel.points:
+        yield Point(dev.name + ".write.copy")
     asid, msg, ret = decode_msg(dev, shape, buffer.peek(0, shape.v2_size))
     dev.messages_written += 1
     if dev.kernel.faults is not None and (yield from _befall(dev, msg)):
@@ -308,9 +310,17 @@ def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock:
             raise fail("vfs.signal")
         if not dev.can_miss:
             raise fail("vhost.read.no-iotlb")
+        if dev.kernel.points:
+            yield Point(dev.wait.name + ".sleep")
+            if dev.read_list:
+                break  # it was in the queue before it looked, so no wake-up is lost
         if (yield Sleep(dev.wait, interruptible=True)) is Woken.SIGNAL:
             raise fail("vfs.signal")
+        if dev.kernel.points:
+            yield Point(dev.wait.name + ".woken")
     miss = dev.read_list.pop(0)
+    if dev.kernel.points:
+        yield Point(dev.name + ".read.copy")
     data = miss.encode(dev.kernel.abi)
     if dev.kernel.on("bug-message-padding"):
         padding = len(data) - dev.codec.word.size - dev.codec.msg.size - (dev.codec.asid.size if miss.v2 else 0)
@@ -319,6 +329,8 @@ def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock:
     if stored < len(data):
         hit("vhost.read.lost")
         return stored
+    if dev.kernel.points:
+        yield Point(dev.name + ".read.copied")
     dev.pending_list.append(miss)
     dev.wait.wake_up()
     return stored
