@@ -26,7 +26,13 @@ async def boot(sim: Simulator) -> BlkVmm:
 
 
 @scenario(
-    kernel={"7.1": "history.stale-metadata", "tip-F3": "history.stale-metadata", "6.1": (), "6.12": (), "tip": ()}
+    kernel={
+        "7.1": ("dma.wrong-object", "history.stale-metadata"),
+        "tip-F3": ("dma.wrong-object", "history.stale-metadata"),
+        "6.1": (),
+        "6.12": (),
+        "tip": (),
+    }
 )
 async def ring_that_moved(sim: Simulator) -> None:
     """History 24: the ring moves to other memory; the kernel goes on from where the old one was, into a neighbour."""

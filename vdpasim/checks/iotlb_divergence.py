@@ -13,7 +13,7 @@ from __future__ import annotations
 import attrs
 
 from vdpasim.checks import Finding
-from vdpasim.core.events import Event, Kind
+from vdpasim.core.events import NO_COPY, Event, Kind
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
 
 Key = tuple[str, int]
@@ -56,7 +56,7 @@ class IotlbDivergence:
         elif kind == Kind.EXIT:
             self._releasing.discard(unit)
             self._pushing.pop(unit, None)
-        elif kind in (Kind.MAP, Kind.UNMAP, Kind.REMAP, Kind.PUSH):
+        elif kind in (Kind.MAP, Kind.UNMAP, Kind.REMAP, Kind.PUSH) and fields[1] != NO_COPY:
             self._change(unit, kind, self.spaces.setdefault(fields[:2], Space()), fields)
         elif kind == Kind.KICK:
             self._compare(fields[0], only_due=True)

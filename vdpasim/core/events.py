@@ -35,6 +35,9 @@ class Kind(enum.IntEnum):
     REMAP = 16
 
 
+NO_COPY = -1
+"""In place of an address space: the table is what the device uses."""
+
 COMMON = ("seq", "time", "unit", "kind")
 
 LAYOUT: dict[Kind, tuple[str, ...]] = {
@@ -57,8 +60,9 @@ LAYOUT: dict[Kind, tuple[str, ...]] = {
 }
 """Field names behind the common four, per kind.
 
-``promise`` and ``place`` are tuples of ``(object, offset, length)``; ``serial`` is that of the vhost entry (0 for
-passthrough); ``target`` is ``va``, ``pa``, ``passthrough-va`` or ``passthrough-pa``; ``access`` and ``perm`` are
+``asid`` is :data:`NO_COPY` for entries of a device IOTLB (vhost-net's), which is no copy of anything. ``promise`` and
+``place`` are tuples of ``(object, offset, length)``; ``serial`` is that of the vhost entry (0 for passthrough and for
+the memory table); ``target`` is ``va``, ``pa``, ``passthrough-va`` or ``passthrough-pa``; ``access`` and ``perm`` are
 VHOST_ACCESS masks; errnos are positive numbers.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vdpasim.core.events import Event, Kind
+from vdpasim.core.events import NO_COPY, Event, Kind
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.vhost.net import RX, TX, VhostNet
 from vdpasim.core.vhost.net_handlers import header_lengths
@@ -288,12 +288,40 @@ def test_with_event_index_one_interrupt_serves_until_the_event_moves() -> None:
     assert machine.count(machine.call[TX]) == 1
 
 
-def test_every_dma_says_where_it_landed(net: Net) -> None:
-    events: list[Event] = []
-    net.sim.listen(events.append)
-    net.send(place(net, 0x8000, FRAME))
-    landed = [event[-1] for event in events if event[3] == Kind.DMA]
-    assert [(run.object, run.offset) for place in landed for run in place] == [("vmm/ram", 0x8000)]
+def test_every_access_says_which_mapping_it_used_and_where_it_landed(net: Net) -> None:
+    seen: list[Event] = []
+    net.sim.kernel.sink = seen.append
+    net.map(0x20000, 0x1000)
+    net.send(place(net, 0x20000, FRAME))
+    ((_, asid, serial, first, last, _, _, promise),) = (event[4:] for event in seen if event[3] == Kind.MAP)
+    assert (asid, first, last) == (NO_COPY, IOVA + 0x20000, IOVA + 0x20FFF)
+    assert promise == (("vmm/ram", 0x20000, 0x1000),)
+    accesses = [event[4:] for event in seen if event[3] == Kind.DMA]
+    ring = net.rings[TX]
+    touched = [iova - IOVA for _, _, iova, *_ in accesses]
+    assert {ring.avail_at + 2, ring.desc_at, 0x20000, ring.used_at + 2} <= set(touched)
+    (frame,) = (one for one in accesses if one[2] == IOVA + 0x20000)
+    assert frame == (
+        "vhost-net-0",
+        TX,
+        IOVA + 0x20000,
+        10 + len(FRAME),
+        1,
+        serial,
+        "va",
+        (("vmm/ram", 0x20000, 10 + len(FRAME)),),
+    )
+    assert serial not in {one[5] for one in accesses if one is not frame}
+
+
+def test_what_is_invalidated_is_told_entry_by_entry(net: Net) -> None:
+    seen: list[Event] = []
+    net.sim.kernel.sink = seen.append
+    net.map(0x20000, 0x1000)
+    net.map(0x21000, 0x1000)
+    run_sync(net.handle.iotlb_invalidate(IOVA + 0x20800, 0x1000))
+    made, gone = ([event[6] for event in seen if event[3] == kind] for kind in (Kind.MAP, Kind.UNMAP))
+    assert made == gone
 
 
 # -- receive

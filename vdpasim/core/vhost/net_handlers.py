@@ -27,7 +27,10 @@ from vdpasim.core.vhost.vhost_vq import (
     discard_vq_desc,
     enable_notify,
     gather,
+    put_used,
+    put_used_idx,
     scatter,
+    signal_if_wanted,
     vhost_get_vq_desc,
     vq_meta_prefetch,
 )
@@ -82,9 +85,9 @@ def handle_tx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
     packets = total = 0
     while packets < PACKET_WEIGHT and total < BYTE_WEIGHT:
         if net.kernel.points:
-            yield Point(net.name + ".tx")
+            yield Point(net.name + ".descriptor")
         if len(heads) == BATCH:
-            add_used_and_signal(vq, heads)
+            yield from _put_back(net, vq, heads)
             heads = []
         try:
             chain = vhost_get_vq_desc(vq)
@@ -95,6 +98,8 @@ def handle_tx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
                 disable_notify(vq)
                 continue
             break
+        if net.kernel.points:
+            yield Point(net.name + ".data")
         length = _transmit(vq, sock, chain)
         if length is None:
             break
@@ -104,7 +109,22 @@ def handle_tx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
     else:
         hit("net.weight")
         net.queue_handler(vq)
-    add_used_and_signal(vq, heads)
+    yield from _put_back(net, vq, heads)
+
+
+def _put_back(net: VhostNet, vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Steps:
+    # what was served goes into the used ring; the element, the index and the interrupt can be seen apart
+    if not heads:
+        return
+    if not net.kernel.points:
+        add_used_and_signal(vq, heads)
+        return
+    yield Point(net.name + ".used-element")
+    put_used(vq, heads)
+    yield Point(net.name + ".used-index")
+    put_used_idx(vq, heads)
+    yield Point(net.name + ".signal")
+    signal_if_wanted(vq)
 
 
 def _transmit(vq: VhostVirtqueue, sock: SocketFile, chain: Chain) -> int | None:
@@ -138,7 +158,7 @@ def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
     packets = total = 0
     while packets < PACKET_WEIGHT and total < BYTE_WEIGHT:
         if net.kernel.points:
-            yield Point(net.name + ".rx")
+            yield Point(net.name + ".descriptor")
         frame = sock.peek_frame()
         if frame is None:
             net.wait_for_frame(vq, sock)
@@ -147,14 +167,14 @@ def handle_rx(net: VhostNet, vq: VhostVirtqueue) -> Steps:
         if done is None:
             break
         if len(heads) > BATCH:
-            add_used_and_signal(vq, heads)
+            yield from _put_back(net, vq, heads)
             heads = []
         packets += 1
         total += done
     else:
         hit("net.weight")
         net.queue_handler(vq)
-    add_used_and_signal(vq, heads)
+    yield from _put_back(net, vq, heads)
 
 
 def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tuple[int, int]]) -> int | None:

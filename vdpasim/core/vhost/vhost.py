@@ -217,7 +217,7 @@ class VhostDev(abc.ABC):
         """An empty table for device IOTLB or guest memory (``iotlb_alloc``): the oldest entry gives way at the
         limit.
         """
-        return Iotlb(IOTLB_LIMIT, retire=True, enforce_limit=self.kernel.on("F1"))
+        return Iotlb(IOTLB_LIMIT, retire=True, enforce_limit=self.kernel.on("F1"), serials=self.kernel.serials)
 
     @property
     def can_miss(self) -> bool:

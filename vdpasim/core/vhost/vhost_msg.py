@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from vdpasim.core.events import Kind
+from vdpasim.core.events import NO_COPY, Kind
 from vdpasim.core.faults import befall, swallow
 from vdpasim.core.kernel import Point, Sleep, Steps, Woken
 from vdpasim.core.rules import KernelError, fail, hit
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Call, Kernel
     from vdpasim.core.ports import Caller
     from vdpasim.core.uaccess import UserBuffer
+    from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue
     from vdpasim.uapi.abi import Abi
 
@@ -235,7 +236,9 @@ def vhost_process_iotlb_msg(dev: VhostDev, asid: int, msg: IotlbMsg) -> None:
         if dev.iotlb is None:
             raise _no_iotlb(dev)
         dev.meta_reset()
-        dev.iotlb.del_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX)
+        for entry in dev.iotlb.del_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX):
+            if dev.kernel.sink:
+                dev.kernel.emit(Kind.UNMAP, dev.name, NO_COPY, entry.serial, entry.start, entry.last)
     else:
         raise fail("vhost.msg.unknown")
 
@@ -259,8 +262,17 @@ def _update(dev: VhostDev, msg: IotlbMsg) -> None:
     if wraps or (msg.perm & VHOST_ACCESS_RW and not access_ok(dev.kernel.abi, msg.uaddr, msg.size)):
         raise fail("vhost.msg.update-access")
     dev.meta_reset()
-    dev.iotlb.add_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX, msg.uaddr, msg.perm)
+    entries = dev.iotlb.add_range(msg.iova, (msg.iova + msg.size - 1) & U64_MAX, msg.uaddr, msg.perm)
+    if dev.kernel.sink:
+        _promise(dev, entries)
     vhost_iotlb_notify_vq(dev, msg.iova, msg.size)
+
+
+def _promise(dev: VhostDev, entries: list[IotlbMap]) -> None:
+    # an entry of the device IOTLB promises what is at its address in the owner now; nobody may own the device yet
+    for one in entries:
+        place = tuple(dev.mm.extents(one.addr, one.size)) if dev.mm is not None else ()
+        dev.kernel.emit(Kind.MAP, dev.name, NO_COPY, one.serial, one.start, one.last, one.addr, one.perm, place)
 
 
 def vhost_iotlb_notify_vq(dev: VhostDev, iova: int, size: int) -> None:

@@ -203,29 +203,41 @@ def _owner(vq: VhostVirtqueue) -> Mm:
     return vq.dev.mm
 
 
-def _load(vq: VhostVirtqueue, uaddr: int, length: int) -> bytes:
+def _load(vq: VhostVirtqueue, iova: int, uaddr: int, length: int) -> bytes:
     kernel = vq.dev.kernel
+    if kernel.sink:
+        _observe(vq, iova, uaddr, length, VHOST_ACCESS_RO)
     if kernel.faults is not None and cut_short(kernel, "dma.read", vq.dev.name):
         return b""
     return _owner(vq).read(uaddr, length)
 
 
-def _store(vq: VhostVirtqueue, uaddr: int, data: bytes) -> int:
+def _store(vq: VhostVirtqueue, iova: int, uaddr: int, data: bytes) -> int:
     kernel = vq.dev.kernel
+    if kernel.sink:
+        _observe(vq, iova, uaddr, len(data), VHOST_ACCESS_WO)
     if kernel.faults is not None and cut_short(kernel, "dma.write", vq.dev.name):
         return 0
     return _owner(vq).write(uaddr, data)
 
 
+def _observe(vq: VhostVirtqueue, iova: int, uaddr: int, length: int, access: int) -> None:
+    # without a device IOTLB addresses go through the memory table, whose regions promise nothing
+    entry = vq.dev.iotlb.itree_first(iova, iova) if vq.dev.iotlb is not None else None
+    serial = entry.serial if entry is not None else 0
+    place = tuple(_owner(vq).extents(uaddr, length))
+    vq.dev.kernel.emit(Kind.DMA, vq.dev.name, vq.index, iova, length, access, serial, "va", place)
+
+
 def _get(vq: VhostVirtqueue, area: str, addr: int, length: int) -> bytes:
-    data = _load(vq, metadata_uaddr(vq, area, addr, length), length)
+    data = _load(vq, addr, metadata_uaddr(vq, area, addr, length), length)
     if len(data) < length:
         raise fail("vq.copy")
     return data
 
 
 def _put(vq: VhostVirtqueue, area: str, addr: int, data: bytes) -> None:
-    if _store(vq, metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
+    if _store(vq, addr, metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
         raise fail("vq.copy")
 
 
@@ -394,7 +406,7 @@ def _take(vq: VhostVirtqueue, chain: Chain, addr: int, length: int, flags: int) 
 
 
 def _copy_in(vq: VhostVirtqueue, piece: Piece) -> bytes:
-    data = _load(vq, piece.uaddr, piece.length)
+    data = _load(vq, piece.iova, piece.uaddr, piece.length)
     if len(data) < piece.length:
         raise fail("vq.copy")
     return data
@@ -414,11 +426,7 @@ def gather(vq: VhostVirtqueue, pieces: list[Piece], skip: int = 0) -> bytes:
     Raises:
         KernelError: EFAULT the memory is not there.
     """
-    parts: list[bytes] = []
-    for piece in pieces:
-        _observe(vq, piece, VHOST_ACCESS_RO)
-        parts.append(_copy_in(vq, piece))
-    return b"".join(parts)[skip:]
+    return b"".join([_copy_in(vq, piece) for piece in pieces])[skip:]
 
 
 def scatter(vq: VhostVirtqueue, pieces: list[Piece], data: bytes) -> int:
@@ -432,18 +440,10 @@ def scatter(vq: VhostVirtqueue, pieces: list[Piece], data: bytes) -> int:
         part = data[done : done + piece.length]
         if not part:
             break
-        _observe(vq, Piece(piece.uaddr, len(part), piece.iova), VHOST_ACCESS_WO)
-        if _store(vq, piece.uaddr, part) < len(part):
+        if _store(vq, piece.iova, piece.uaddr, part) < len(part):
             raise fail("vq.copy")
         done += len(part)
     return done
-
-
-def _observe(vq: VhostVirtqueue, piece: Piece, access: int) -> None:
-    kernel = vq.dev.kernel
-    if kernel.sink:
-        place = tuple(_owner(vq).extents(piece.uaddr, piece.length))
-        kernel.emit(Kind.DMA, vq.dev.name, vq.index, piece.iova, piece.length, access, 0, "va", place)
 
 
 # -- used ring
@@ -471,6 +471,13 @@ def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Non
     """
     if not heads:
         return
+    put_used(vq, heads)
+    put_used_idx(vq, heads)
+    signal_if_wanted(vq)
+
+
+def put_used(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
+    """The elements of :func:`add_used_and_signal`; an error empties ``heads``, and the index stays."""
     first = vq.last_used_idx
     try:
         for head, length in heads:
@@ -478,10 +485,24 @@ def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Non
             _put_checked(vq, slot, vq.structs.used_elem.pack(head, length))
             vq.last_used_idx = (vq.last_used_idx + 1) & 0xFFFF
         log_used(vq, 4 + 8 * (first & (vq.num - 1)), 8 * len(heads), signal=False)
+    except KernelError:
+        heads.clear()
+        vq.signal_error()
+
+
+def put_used_idx(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
+    """The index that makes them visible, unless they could not be written."""
+    if not heads:
+        return
+    try:
         _put(vq, "used", vq.used + 2, vq.last_used_idx.to_bytes(2, vq.structs.byteorder))
         log_used(vq, 2, 2)
     except KernelError:
         vq.signal_error()
+
+
+def signal_if_wanted(vq: VhostVirtqueue) -> None:
+    """Interrupt the driver unless it wants none (``vhost_signal``)."""
     if _wants_interrupt(vq):
         vq.signal_call()
 
@@ -494,7 +515,7 @@ def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:
     done = 0
     for piece in translate_desc(vq, addr, len(data), VHOST_ACCESS_WO, METADATA_PIECES):
         part = data[done : done + piece.length]
-        if _store(vq, piece.uaddr, part) < len(part):
+        if _store(vq, piece.iova, piece.uaddr, part) < len(part):
             raise fail("vq.copy")
         done += piece.length
 
