@@ -41,7 +41,7 @@ async def overlap_on_net(sim: Simulator) -> None:
     older.write(0, HEADER + b"frame in the older mapping")
     newer.write(0, HEADER + b"frame in the newer mapping")
     tap, kick = vmm.tap("tap0"), vmm.eventfd()
-    wire = sim.process("host").socket("packet-raw", "tap0")
+    wire = sim.wire("tap0")
 
     net = VhostNet(await vmm.open("/dev/vhost-net"))
     ring = Virtqueue(ram, IOVA)

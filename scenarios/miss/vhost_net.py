@@ -25,7 +25,7 @@ async def vhost_net_misses(sim: Simulator) -> None:
     vmm = sim.process("vmm")
     ram = vmm.mmap(RAM, vmm.memfd("ram", RAM))
     tap, kick = vmm.tap("tap0"), vmm.eventfd()
-    wire = sim.process("host").socket("packet-raw", "tap0")
+    wire = sim.wire("tap0")
     net = VhostNet(await vmm.open("/dev/vhost-net"))
     ring = Virtqueue(ram, IOVA, num=256)  # avail and used ring are in the second page
     await net.set_owner()

@@ -8,6 +8,7 @@ import pytest
 
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Work, Worker
+from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.profiles import ProfileError
 from vdpasim.sim import Livelock, Simulator, UsageError, hosts
 from vdpasim.uapi.fcntl import POLLIN
@@ -212,3 +213,20 @@ class TestDaemons:
             return int(await sim.spawn(answer, daemon=True).join())
 
         assert Simulator().run(story) == 42
+
+
+class TestWire:
+    def test_frames_go_out_and_in(self) -> None:
+        sim = Simulator()
+        tap = sim.process("vmm").tap("tap0", vnet_hdr=False).open_file.ops
+        assert isinstance(tap, SocketFile)
+        wire, tee = sim.wire("tap0"), sim.wire("tap0")
+        tap.transmit(b"out")
+        assert (wire.read_nowait(64), tee.read_nowait(64)) == (b"out", b"out")
+        wire.write_nowait(b"in")
+        assert tap.peek_frame() == b"in"
+        assert wire.process is tee.process
+
+    def test_a_tap_must_be_there(self) -> None:
+        with pytest.raises(UsageError, match="no tap 'tap7'"):
+            Simulator().wire("tap7")

@@ -7,6 +7,7 @@ addresses come from counters; so one scenario gives one trace, byte for byte.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.mm.rlimit import Rlimits
 from vdpasim.core.vhost.net import VhostNetNode
 from vdpasim.sim import hosts
+from vdpasim.sim.barriers import Hold
 from vdpasim.sim.errors import Deadlock, UsageError
 from vdpasim.sim.faults import Fault, FaultPlan, Injected
 from vdpasim.sim.process import Process
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from vdpasim.core.events import Event
     from vdpasim.core.fs.file import CharDev
     from vdpasim.core.net.tun import SocketFile
+    from vdpasim.sim.file import File
 
 TEXT = 0x400000
 TEXT_SIZE = 0x2000
@@ -116,6 +119,17 @@ class Simulator:
         mm.mmap(stack, STACK_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
         return mm
 
+    def wire(self, ifname: str) -> File:
+        """The other end of a tap: read() a frame the guest sent, write() one for it; a process ``host`` has it open.
+
+        Raises:
+            UsageError: there is no such tap (yet).
+        """
+        if ifname not in self.taps:
+            raise UsageError(f"no tap {ifname!r}: Process.tap() makes one")
+        host = next((one for one in self.processes if one.name == "host"), None) or self.process("host")
+        return host.socket("packet-raw", ifname)
+
     # -- running
 
     def spawn(
@@ -149,13 +163,15 @@ class Simulator:
             raise
         for error in self._errors():
             raise error
-        self._stop_daemons()
+        self.abandon()
         return first.result
 
-    def _stop_daemons(self) -> None:
+    def abandon(self) -> None:
+        """Give up every actor that has not ended: the daemons at the end of a run, all of them after a failure."""
         for actor in self._actors:
             if not actor.done and actor.gen is not None:
-                actor.gen.close()
+                with suppress(RuntimeError):  # it awaits in an `async with` or `finally`, which nobody will answer
+                    actor.gen.close()
                 actor.done = True
 
     def _errors(self) -> list[BaseException]:
@@ -197,6 +213,12 @@ class Simulator:
         injected = self.faults.add(fault)
         self.kernel.faults = self.faults
         return injected
+
+    # -- schedules
+
+    def hold(self, point: str) -> Hold:
+        """Keep the next unit that reaches this schedule point there, until it is released; see :mod:`.barriers`."""
+        return Hold(self.kernel, point)
 
     # -- observing and choosing
 

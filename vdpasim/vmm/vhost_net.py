@@ -48,7 +48,7 @@ class VhostNetVmm:
         process = sim.process("vmm")
         ram = process.mmap(RAM, process.memfd("ram", RAM))
         tap, kick = process.tap("tap0"), process.eventfd()
-        wire = sim.process("host").socket("packet-raw", "tap0")
+        wire = sim.wire("tap0")
         file = await process.open("/dev/vhost-net")
         return cls(process, file, VhostNet(file), ram, Virtqueue(ram, IOVA), queue, kick, tap, wire)
 
