@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 KERNELS = ("6.1", "6.12", "7.1", "tip", "6.12+live-update-v1", "6.12+live-update-v2", "tip-F1", "7.1+live-update-v1")
 ABIS = ("x86_64", "x86_64", "i386", "s390x", "arm")
-MGMTDEVS = ("vdpasim_net", "vdpasim_blk", "vdpasim_net+miss", "vdpasim_blk+miss")
+DEVICES: tuple[dict[str, Any], ...] = (
+    {"mgmtdev": "vdpasim_net"},
+    {"mgmtdev": "vdpasim_blk"},
+    {"mgmtdev": "vdpasim_net+miss"},
+    {"mgmtdev": "vdpasim_blk+miss"},
+    {"mgmtdev": "net_peer"},
+    {"mgmtdev": "net_peer", "packed": True, "mrg_rxbuf": True, "max_vqp": 2},
+    {"profile": "mlx5-like"},
+)
+FAULTS = ("kick:2:drop", "call:every:drop", "dma:3", "dma.write:5", "set_map:2:ENOMEM", "UPDATE:3:drop", "MISS:1")
 REQUESTS = tuple(one.request() for one in requests().values())
 ERRNOS = frozenset(value for name, value in vars(E).items() if name.startswith("E") and isinstance(value, int))
 ACCESS_PLATFORM, VERSION_1, CTRL_VQ = 1 << 33, 1 << 32, 1 << 17
@@ -39,10 +48,12 @@ class Case:
         self.log: list[str] = []
         pick = self.chance.choice
         options: dict[str, int | bool] = {"use_va": pick((True, False)), "batch_mapping": pick((True, True, False))}
-        self.sim = Simulator(pick(KERNELS), abi=pick(ABIS), options=options, extensions=("vhost-vdpa+miss",))
+        extensions = ("vhost-vdpa+miss", "net_peer")
+        faults = tuple(self.chance.sample(FAULTS, k=pick((0, 0, 0, 1, 2))))
+        self.sim = Simulator(pick(KERNELS), abi=pick(ABIS), options=options, extensions=extensions, faults=faults)
         self.order = ">" if self.sim.kernel.abi.byteorder == "big" else "<"
         self.paths = ["/dev/vhost-net"]
-        self.paths += [self.sim.vdpa.dev_add(f"d{i}", mgmtdev=name).path for i, name in enumerate(MGMTDEVS)]
+        self.paths += [self.sim.vdpa.dev_add(f"d{i}", **how).path for i, how in enumerate(DEVICES)]
         first = self.sim.process("first")
         second = first.fork("second") if pick((True, False)) else self.sim.process("second")
         self.processes: list[Process] = [first, second]
