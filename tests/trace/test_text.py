@@ -154,3 +154,21 @@ def test_equal_runs_give_equal_bytes() -> None:
 
     assert run() == run()
     assert "0x7f" not in run().replace("exec(", ""), "no address of this program"
+
+
+def test_a_refusal_whose_handler_said_the_same_or_nothing_shows_one_errno() -> None:
+    assert "inside" not in call("read", (), -E.EFAULT, E.EFAULT, "a.b")
+    assert call("read", (), 5, E.EEXIST, None).endswith("= 5"), "only a refusal has a second errno"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Kind.VIOLATION, ("id", "x\n[8] 0 vmm: kick device=d queue=0")),
+        (Kind.UNMODELLED, ("tap:\r[8] 0 root", "w")),
+        (Kind.KICK, ("d\x1b[2J", 0)),
+    ],
+)
+def test_a_hostile_string_stays_in_its_line(kind: Kind, fields: tuple[Any, ...]) -> None:
+    shown = line(kind, *fields)
+    assert shown.isprintable()

@@ -32,7 +32,7 @@ class TextTrace:
 
     def event(self, event: Event) -> None:
         """Take one event."""
-        line = self._line(event)
+        line = self.line(event)
         if line is None:
             return
         self.dropped += len(self.lines) == self.lines.maxlen
@@ -41,12 +41,20 @@ class TextTrace:
     def text(self) -> str:
         """The trace so far, with a first line that counts what the limit cut off."""
         head = [f"... {self.dropped} earlier events were not kept"] if self.dropped else []
-        tail = [
-            f"{where}: {self._call(op, file, args)} = ?"
+        return "".join(line + "\n" for line in [*head, *self.lines, *self.unfinished()])
+
+    def unfinished(self) -> list[str]:
+        """The calls that have not returned, in the order they were made within equal ones."""
+        return [
+            inert(f"{where}: {self._call(op, file, args)} = ?")
             for (_, op, file), entered in self._open.items()
             for where, args in entered
         ]
-        return "".join(line + "\n" for line in [*head, *self.lines, *tail])
+
+    def line(self, event: Event) -> str | None:
+        """The line of one event; None for a call that begins, which is a line when it returns."""
+        line = self._line(event)
+        return None if line is None else inert(line)
 
     def _line(self, event: Event) -> str | None:
         seq, time, unit, kind = event[:4]
@@ -97,6 +105,13 @@ class TextTrace:
         fields = [(name, message.value(member)) for name, member in _FIELDS]
         shown = "".join(f" {name}={value:#x}" for name, value in fields if value)
         return f"{_FORMATS[message.format]} {name}{shown} ({len(data)} bytes)"
+
+
+def inert(text: str) -> str:
+    """The text with every character that would not print (controls, directions, line breaks) as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 _FORMATS = {"vhost_msg": "v1", "vhost_msg_v2": "v2"}

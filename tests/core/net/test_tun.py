@@ -119,3 +119,42 @@ def test_a_tap_itself_and_an_unbound_socket_are_not_read_or_written_here() -> No
             file.read_nowait(64)
         with refused(E.EINVAL, "vfs.no-write"):
             file.write_nowait(b"frame")
+
+
+class FarEnd:
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def transmit(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+
+def test_the_far_end_gets_the_frame_and_each_is_counted() -> None:
+    far = FarEnd()
+    tap = SocketFile("tap", "tap0", vnet_hdr=True, far_end=far)
+    tap.transmit(bytes(VNET_HDR) + b"out")
+    for _ in range(INBOX_MAX + 2):
+        tap.deliver(b"in")
+    assert far.frames == [b"out"]
+    assert (tap.sent, tap.received, tap.dropped) == (1, INBOX_MAX + 2, 2)
+
+
+def test_a_reader_that_sleeps_is_woken_by_the_frame_itself() -> None:
+    async def story(sim: Simulator) -> bytes:
+        tap = sim.process("vmm").tap("tap0", vnet_hdr=False)
+        wire = sim.process("host").socket("packet-raw", "tap0")
+        inside = tap.open_file.ops
+        assert isinstance(inside, SocketFile)
+        got: list[bytes] = []
+
+        async def reader() -> None:
+            got.append(await wire.read(64))
+
+        sim.spawn(reader)
+        await sim.sleep(1_000)
+        assert not got, "it sleeps, so only the wake-up can end it"
+        inside.transmit(b"late")
+        await sim.sleep(1_000)
+        return b"".join(got)
+
+    assert Simulator().run(story) == b"late"

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.core.rings import rules_hit
 from tests.core.support import ACCESS_PLATFORM, VERSION_1, Machine, refused
+from tests.core.vhost.test_net_handlers import IOVA, Net
 from vdpasim.core.vhost.net import NVQS, RX, TX, VhostNet, offered_features
+from vdpasim.core.vhost.net_handlers import FRAME_MAX
+from vdpasim.core.vhost.vhost_msg import vhost_iotlb_miss
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
+from vdpasim.vmm.guest import Buffer, Virtqueue
+from vdpasim.vmm.transport import run_sync
 
 if TYPE_CHECKING:
     from vdpasim.uapi.ioctl import Ioctl
@@ -230,3 +236,92 @@ def test_close_stops_the_worker_and_lets_the_backend_go(net: Machine) -> None:
     net.file.close_nowait()
     assert device.worker.stopped
     assert not tap.open_file.ops.waiting  # type: ignore[attr-defined]
+
+
+# -- rounds
+
+
+def big_ring(machine: Net, queue: int, num: int) -> Virtqueue:
+    """Another ring for a queue that has no backend yet."""
+    ring = machine.rings[queue] = Virtqueue(machine.ram, machine.base, num, offset=0x20000)
+    run_sync(machine.handle.set_vring_num(queue, num))
+    run_sync(machine.handle.set_vring_addr(queue, *ring.addresses()))
+    return ring
+
+
+@pytest.mark.parametrize(("frames", "again"), [(255, False), (256, True), (300, True)])
+def test_a_round_of_256_packets_queues_another(frames: int, again: bool) -> None:
+    machine = Net(features=0, table=True)
+    big = big_ring(machine, TX, 512)
+    for _ in range(frames):
+        big.add(Buffer(machine.base + 0x8000, 64))
+    with rules_hit() as rules:
+        machine.backend(TX)
+        machine.kicked(TX)
+    assert len(machine.far.frames) == frames
+    assert ("net.weight" in rules) == again
+
+
+@pytest.mark.parametrize(("frames", "again"), [(7, False), (8, True)])
+def test_so_does_one_of_512_kib(frames: int, again: bool) -> None:
+    machine = Net(features=0, table=True)
+    for _ in range(frames):
+        machine.rings[TX].add(Buffer(machine.base + 0x8000, 0x10000))
+    with rules_hit() as rules:
+        machine.backend(TX)
+        machine.kicked(TX)
+    assert len(machine.far.frames) == frames
+    assert ("net.weight" in rules) == again
+
+
+@pytest.mark.parametrize(("frames", "interrupts"), [(64, 1), (65, 2)])
+def test_used_elements_come_in_batches_of_64(frames: int, interrupts: int) -> None:
+    machine = Net(features=0, table=True)
+    big = big_ring(machine, TX, 128)
+    for _ in range(frames):
+        big.add(Buffer(machine.base + 0x8000, 64))
+    machine.backend(TX)
+    machine.kicked(TX)
+    assert machine.count(machine.call[TX]) == interrupts
+    assert len(big.used()) == frames
+
+
+@pytest.mark.parametrize(("length", "out"), [(FRAME_MAX, 1), (FRAME_MAX + 1, 0)])
+def test_a_frame_too_long_for_the_socket_is_lost_and_its_chain_completes(length: int, out: int) -> None:
+    machine = Net(features=0, table=True)
+    machine.backend(TX)
+    machine.send(Buffer(machine.base + 0x8000, length))
+    assert (len(machine.far.frames), len(machine.rings[TX].used())) == (out, 1)
+
+
+def test_a_frame_that_waits_when_the_backend_comes_is_received_at_once() -> None:
+    machine = Net(features=0, table=True)
+    machine.rings[RX].add(Buffer(machine.base + 0xA000, 256, writable=True))
+    machine.socket.deliver(b"early")
+    machine.backend(RX)
+    machine.sim.run_idle()
+    assert [used.length for used in machine.rings[RX].used()] == [15]
+
+
+def test_the_same_socket_again_changes_nothing_and_reads_no_index() -> None:
+    machine = Net(features=0, table=True)
+    machine.backend(TX)
+    machine.ram.write(machine.rings[TX].used_at + 2, b"\x09\0")
+    machine.backend(TX)
+    assert machine.device.vqs[TX].last_used_idx == 0
+
+
+def test_removing_a_backend_drops_the_messages_even_when_it_fails(net: Machine) -> None:
+    net.features(ACCESS_PLATFORM)
+    vhost_iotlb_miss(inside(net).vqs[TX], 0x1000, 1)
+    with refused(E.EFAULT, "net.backend.access"):
+        backend(net, TX, -1)
+    assert not inside(net).read_list
+
+
+def test_what_the_used_ring_lacks_is_asked_for_with_read_permission() -> None:
+    machine = Net()
+    with refused(E.EFAULT, "net.backend.used"):
+        machine.backend(TX)
+    miss = machine.miss()
+    assert (miss.iova - IOVA, miss.perm) == (machine.rings[TX].used_at, 1)

@@ -19,12 +19,14 @@ from vdpasim.core.vhost.vhost_vq import (
     Piece,
     add_used_and_signal,
     areas,
+    disable_notify,
     discard_vq_desc,
     enable_notify,
     gather,
     scatter,
     translate_desc,
     vhost_get_vq_desc,
+    vhost_vq_init_access,
     vq_meta_prefetch,
 )
 from vdpasim.uapi import errno as E
@@ -347,3 +349,119 @@ def test_no_ring_is_no_ring() -> None:
     with rules_hit() as rules:
         assert not vq_meta_prefetch(walk.vq)
     assert "vq.prefetch.no-ring" in rules
+
+
+# -- notifications
+
+
+@pytest.mark.parametrize(("features", "flags"), [(PLATFORM, 1), (PLATFORM | EVENT_IDX, 0)])
+def test_kicks_are_refused_by_the_flag_unless_the_event_index_speaks(features: int, flags: int) -> None:
+    walk = Walk(features)
+    disable_notify(walk.vq)
+    assert walk.vq.used_flags == 1
+    assert walk.net.ram.read(walk.ring.used_at, 2) == bytes([flags, 0])
+
+
+@pytest.mark.parametrize(("features", "offset"), [(PLATFORM, 0), (PLATFORM | EVENT_IDX, 4 + 8 * NUM)])
+def test_kicks_are_wanted_again_by_flag_or_by_index(features: int, offset: int) -> None:
+    walk = Walk(features)
+    disable_notify(walk.vq)
+    walk.vq.last_avail_idx = walk.vq.avail_idx = 5
+    walk.net.ram.write(walk.ring.avail_at + 2, b"\x05\0")
+    walk.net.ram.write(walk.ring.used_at + offset, b"\xff\xff")
+    assert not enable_notify(walk.vq)
+    assert walk.vq.used_flags == 0
+    stored = int.from_bytes(walk.net.ram.read(walk.ring.used_at + offset, 2), "little")
+    assert stored == (5 if offset else 0)
+
+
+@pytest.mark.parametrize("slots", [NUM, NUM + 1])
+def test_an_avail_index_may_be_a_whole_ring_ahead_and_no_more(walk: Walk, slots: int) -> None:
+    walk.descriptor(0, IOVA + 0x8000, 4)
+    walk.offer(*[0] * slots)
+    if slots > NUM:
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq)) == ("vq.avail.jump", E.EINVAL)
+        assert walk.net.count(walk.net.err[TX]) == 1
+    else:
+        assert [walk.chain().head for _ in range(NUM)] == [0] * NUM
+
+
+def test_the_avail_ring_wraps(walk: Walk) -> None:
+    walk.vq.last_avail_idx = walk.vq.avail_idx = NUM + 3
+    walk.slots = NUM + 3
+    walk.descriptor(7, IOVA + 0x8000, 4)
+    walk.offer(7)
+    assert walk.chain().head == 7
+
+
+def test_a_chain_as_long_as_the_ring_is_no_loop(walk: Walk) -> None:
+    for slot in range(NUM):
+        walk.descriptor(slot, IOVA + 0x8000, 1, NEXT if slot + 1 < NUM else 0, slot + 1)
+    walk.offer(0)
+    assert len(walk.chain().out) == NUM
+
+
+# -- metadata without the cache
+
+
+def scattered(perm: int, cut: int) -> Walk:
+    """A machine whose used ring lies in two entries, cut at this offset, so nothing of it is remembered."""
+    walk = Walk(mapped=False)
+    at = walk.ring.used_at
+    walk.net.map(walk.ring.desc_at, at - walk.ring.desc_at)
+    walk.net.map(at, cut, perm)
+    walk.net.map(at + cut, 0x400, perm)
+    return walk
+
+
+def test_a_field_that_lies_across_two_entries_is_an_error() -> None:
+    walk = scattered(3, 3)
+    assert refusal(lambda: vhost_vq_init_access(walk.vq))[0] == "net.backend.used"
+    assert walk.net.count(walk.net.err[TX]) == 2, "who looked it up and who wanted it both tell"
+
+
+def test_flags_are_written_with_read_permission_where_an_element_is_not() -> None:
+    walk = scattered(RO, 64)
+    disable_notify(walk.vq)
+    assert walk.net.ram.read(walk.ring.used_at, 2) == b"\x01\0"
+    add_used_and_signal(walk.vq, [(3, 10)])
+    assert walk.net.ram.read(walk.ring.used_at + 2, 10) == bytes(10)
+    assert walk.net.count(walk.net.err[TX]) == 1
+
+
+def test_an_element_across_two_entries_is_put_in_two_parts() -> None:
+    walk = scattered(3, 8)
+    add_used_and_signal(walk.vq, [(3, 0x01020304)])
+    assert walk.used() == [(3, 0x01020304)]
+
+
+@pytest.mark.parametrize("entries", [0x10000, 0x10001])
+def test_an_indirect_table_has_at_most_65536_entries(entries: int) -> None:
+    walk = Walk(mapped=False)
+    walk.net.map(0, 1 << 20)
+    walk.net.vmm.mmap(1 << 21, addr=walk.net.ram.addr + (1 << 20))
+    walk.net.map(1 << 20, 1 << 21)
+    walk.net.ram.write(0x8000, struct.pack("<QIHH", IOVA + 0x9000, 4, 0, 0))
+    walk.descriptor(0, IOVA + 0x8000, 16 * entries, INDIRECT)
+    walk.offer(0)
+    if entries > 0x10000:
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq)) == ("vq.indirect.size", E.E2BIG)
+    else:
+        assert [piece.length for piece in walk.chain().out] == [4]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_chain_has_room_for_1024_pieces(walk: Walk, beyond: int) -> None:
+    count = CHAIN_PIECES + beyond
+    table = b"".join(
+        struct.pack("<QIHH", IOVA + 0x8000, 1, (NEXT if i + 1 < count else 0) | (WRITE if i > 500 else 0), i + 1)
+        for i in range(count)
+    )
+    walk.net.ram.write(0xB000, table)
+    walk.descriptor(0, IOVA + 0xB000, len(table), INDIRECT)
+    walk.offer(0)
+    if beyond:
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq)) == ("vq.translate.pieces", E.ENOBUFS)
+    else:
+        chain = walk.chain()
+        assert len(chain.out) + len(chain.into) == 1024
