@@ -11,7 +11,7 @@ import sys
 
 from bench.ab import SLACK, Row, load, run
 
-MODULES = ["iotlb", "messages", "ring"]
+MODULES = ["explore", "iotlb", "messages", "ring"]
 """Files beside this one that have experiments."""
 
 HEAD = f"{'experiment':<22} {'operation':<12} {'ours':>10}   {'against':<30} {'takes':>10} {'ratio':>8}   goal"

@@ -501,7 +501,7 @@ class TestMutex:
         assert (mutex.owner, call.held) == (None, [])
 
     def test_taking_it_is_a_schedule_point_only_when_asked(self) -> None:
-        for points, steps in ((False, 2), (True, 3)):
+        for points, steps in ((False, 2), (True, 4)):
             kernel = kernel_of(points=points)
             submit(kernel, self.holder(Mutex(kernel, "m"), []))
             kernel.run()

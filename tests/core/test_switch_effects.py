@@ -11,6 +11,7 @@ import pytest
 from tests.core.support import ACCESS_PLATFORM, KICK, VERSION_1, Machine
 from vdpasim.core.switches import SWITCHES
 from vdpasim.core.vhost.net import VhostNet
+from vdpasim.explore import explore
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
 from vdpasim.sim import Simulator
@@ -283,6 +284,14 @@ def told(story: str) -> Callable[[str], object]:
     return lambda kernel: sorted({one.id for verdict in run(STORIES[story], kernel=kernel) for one in verdict.found})
 
 
+def explored(race: str) -> Callable[[str], object]:
+    """What some interleaving of a story of scenarios/races finds."""
+    (found,) = load([f"{Path(__file__).parents[2]}/scenarios/races/{race}.py::{race}"])
+    return lambda kernel: sorted(
+        {ident for failure in explore(found.scenario, kernel=kernel, go_on=True).failures for ident in failure.ids}
+    )
+
+
 EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F1", limit_of_entries, OK, E.ENOSPC),
     ("F2", page_count_overflow, "vdpa.pa.npages", "vdpa.pa.overflow"),
@@ -340,6 +349,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ),
     ("lu-advertise", backend_bit(9), False, True),
     ("bug-message-without-iotlb", told("message_without_iotlb"), [], ["kernel.oops"]),
+    ("bug-message-unlocked", explored("close_write"), [], ["kernel.oops"]),
     ("bug-message-padding", told("message_padding"), [], ["kernel.leak"]),
     ("bug-no-msg-v2", told("program_of_32_bits"), [], ["history.shut-out"]),
     ("bug-miss-last-byte", told("miss_of_the_last_byte"), [], ["history.queue-sleeps"]),

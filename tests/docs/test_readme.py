@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.pytest_plugin.support import PLUGIN
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["README.md", "docs/conform.md", "docs/faults.md"]
+PAGES = ["README.md", "docs/conform.md", "docs/explore.md", "docs/faults.md", "docs/pytest.md"]
 """Pages with commands."""
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -29,7 +31,7 @@ LINK = re.compile(r"\]\(([^)#]+?)\)")
 PROGRAMS = {
     "vdpasim": [sys.executable, "-c", "from vdpasim.cli import main; main()"],
     "python": [sys.executable],
-    "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+    "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *PLUGIN],
 }
 
 

@@ -17,6 +17,8 @@ import click
 
 COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
+    "explore": "Try many schedules of a scenario, and replay one that failed.",
+    "shrink": "Make a failing schedule small, as a scenario file that runs.",
     "faults": "List the faults a run can be given, and say what one would do.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",

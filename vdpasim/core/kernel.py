@@ -113,9 +113,11 @@ class Mutex:
     def lock(self) -> Steps:
         """Take the lock; a step of the caller's generator. Others may run before it is taken, and while it is held."""
         kernel = self.kernel
-        if kernel.points:
-            yield self.before
         unit = kernel.current
+        if kernel.points:
+            if unit is not None:
+                unit.wants = self
+            yield self.before
         while self.owner is not None and self.owner is not unit:
             yield Sleep(self.queue)
         if self.owner is unit and unit is not None:
@@ -123,6 +125,7 @@ class Mutex:
         self.owner = unit
         if unit is not None:
             unit.held.append(self)
+            unit.wants = None
         if kernel.points:
             yield self.behind
 
@@ -148,8 +151,12 @@ class Unit:
     signal_pending: bool = False
     parent: Unit | None = None
     """Whose step made it, None outside of the loop; a schedule knows a unit by its parents."""
+    actors: int = 0
+    """Actors it has made so far."""
     point: Point | None = None
     """Where it stands, None unless that is a schedule point."""
+    wants: Mutex | None = None
+    """The mutex it stands before or waits for; only while points are on."""
 
     def finish(self, value: Any) -> None:
         """The generator returned."""

@@ -101,6 +101,7 @@ _ROWS = (
 _MENDED = (
     # messages, IOTLB, misses
     ("bug-message-without-iotlb", "vhost-net takes IOTLB messages before there is a device IOTLB", "4.11"),
+    ("bug-message-unlocked", "IOTLB messages are handled without the device's mutex", "4.17"),
     ("bug-message-padding", "what is no field of a message that is read holds old kernel memory", "4.18"),
     ("bug-no-msg-v2", "messages have one format, the one whose layout depends on the program's word size", "4.19"),
     ("bug-miss-last-byte", "an UPDATE whose last byte is the missed one wakes nobody", "4.20"),

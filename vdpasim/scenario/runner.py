@@ -143,13 +143,13 @@ def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]
     except InternalError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        ident, text = _outcome(error)
-        return [Finding(ident, _where(error, found.path) + text, sim.kernel.seq)]
+        ident, text = outcome(error)
+        return [Finding(ident, where(error, found.path) + text, sim.kernel.seq)]
     return []
 
 
-def _outcome(error: BaseException) -> tuple[str, str]:
-    # the id and the text of what ended a story
+def outcome(error: BaseException) -> tuple[str, str]:
+    """The id and the text of what ended a story."""
     notes = "; ".join(getattr(error, "__notes__", []))
     behind = f" ({notes})" if notes else ""
     match error:
@@ -165,13 +165,13 @@ def _outcome(error: BaseException) -> tuple[str, str]:
             return "error", f"{type(error).__name__}: {error}{behind}"
 
 
-def _where(error: BaseException, path: Path) -> str:
-    # the line of the story, not of what it called
+def where(error: BaseException, path: Path) -> str:
+    """The line of the story, not of what it called."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     if lines:
         return f"{path.name}:{lines[-1]}: "
-    return _where(error.__cause__, path) if error.__cause__ else ""
+    return where(error.__cause__, path) if error.__cause__ else ""
 
 
 def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Actor(Unit):
     """The call it waits for."""
     daemon: bool = False
     """It does not keep a run going."""
+    number: int = 0
+    """The how manieth actor of its parent, from 0."""
 
     def finish(self, value: Any) -> None:
         self.result = value
@@ -118,7 +120,10 @@ def spawn(kernel: Kernel, main: Callable[..., Coroutine[Any, Any, Any]], args: t
     """Make an actor ready; it runs at the next step."""
     actor = Actor(kernel, name)
     actor.gen = _Script(actor, main(*args))
-    actor.parent = kernel.current
+    parent = actor.parent = kernel.current
+    if parent is not None:
+        actor.number = parent.actors
+        parent.actors += 1
     kernel.make_ready(actor, None)
     return actor
 

@@ -7,7 +7,7 @@ addresses come from counters; so one scenario gives one trace, byte for byte.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from vdpasim.uapi.abi import ABIS
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Generator, Iterable
 
     from vdpasim.core.events import Event
     from vdpasim.core.fs.file import CharDev
@@ -170,7 +170,7 @@ class Simulator:
         """Give up every actor that has not ended: the daemons at the end of a run, all of them after a failure."""
         for actor in self._actors:
             if not actor.done and actor.gen is not None:
-                with suppress(RuntimeError):  # it awaits in an `async with` or `finally`, which nobody will answer
+                with suppress(RuntimeError, UsageError):  # it awaits once more in a `finally`, which nobody answers
                     actor.gen.close()
                 actor.done = True
 
@@ -219,6 +219,17 @@ class Simulator:
     def hold(self, point: str) -> Hold:
         """Keep the next unit that reaches this schedule point there, until it is released; see :mod:`.barriers`."""
         return Hold(self.kernel, point)
+
+    @contextmanager
+    def calm(self) -> Generator[None]:
+        """Set-up that nobody needs to see in every order: inside there are no schedule points and no choices."""
+        kernel = self.kernel
+        points, chooser = kernel.points, kernel.chooser
+        kernel.points, kernel.chooser = False, None
+        try:
+            yield
+        finally:
+            kernel.points, kernel.chooser = points, chooser
 
     # -- observing and choosing
 

@@ -97,9 +97,7 @@ class VdpasimNet:
             sim.schedule_work()
             return
         while True:
-            if sim.kernel.points:
-                yield Point(sim.name + ".tx")
-            delivered = self._one_frame(sim, rx, tx)
+            delivered = yield from self._one_frame(sim, rx, tx)
             if delivered is None:
                 return
             taken += 1 if delivered or sim.kernel.on("net-budget-frames") else 0
@@ -150,8 +148,11 @@ class VdpasimNet:
             done += 1
         return done
 
-    def _one_frame(self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue) -> bool | None:
+    def _one_frame(self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue) -> Steps:
         # one TX chain: True delivered, False not, None stop the pass
+        points = sim.kernel.points
+        if points:
+            yield Point(sim.name + ".descriptor")
         try:
             chain = tx.vring.getdesc(writable=False)
         except KernelError:
@@ -160,6 +161,8 @@ class VdpasimNet:
         if chain is None:
             return None
         head, riov, _ = chain
+        if points:
+            yield Point(sim.name + ".data")
         try:
             frame = tx.vring.pull(riov, BUFFER_SIZE)
         except KernelError:
@@ -169,28 +172,28 @@ class VdpasimNet:
                 sim.kernel.violation("kernel.leak", f"{sim.name} would loop back what its buffer held before")
         if not frame:
             hit("sim.net.tx-failed")
-            self._complete(sim, tx, head, 0)
+            yield from self._complete(sim, tx, head, 0)
             return False
         if not self._accepts(sim, frame):
             hit("sim.net.filter")
-            self._complete(sim, tx, head, 0)
+            yield from self._complete(sim, tx, head, 0)
             return False
         try:
-            return self._deliver(sim, rx, tx, head, frame)
+            return (yield from self._deliver(sim, rx, tx, head, frame))
         except IotlbMiss:
             tx.vring.abandon()
             raise
 
     def _deliver(
         self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue, head: int, frame: bytes
-    ) -> bool | None:
+    ) -> Steps:
         try:
             target = rx.vring.getdesc(readable=False)
         except KernelError:
             target = None
         if target is None:
             hit("sim.net.overrun")
-            self._complete(sim, tx, head, 0)
+            yield from self._complete(sim, tx, head, 0)
             return None if sim.kernel.on("bug-rx-overrun-stops") else False
         rx_head, _, wiov = target
         try:
@@ -200,17 +203,18 @@ class VdpasimNet:
         if not written:
             hit("sim.net.rx-failed")
             return None
-        self._complete(sim, tx, head, 0)
-        self._complete(sim, rx, rx_head, written)
+        yield from self._complete(sim, tx, head, 0)
+        yield from self._complete(sim, rx, rx_head, written)
         return True
 
     @staticmethod
-    def _complete(sim: VdpaSim, vq: VdpasimVirtqueue, head: int, length: int) -> None:
+    def _complete(sim: VdpaSim, vq: VdpasimVirtqueue, head: int, length: int) -> Steps:
         # a used ring that cannot be written loses the completion; the interrupt is raised all the same
-        try:
-            vq.vring.complete(head, length)
-        except KernelError:
-            pass
+        if sim.kernel.points:
+            yield from sim.complete_in_steps(vq.vring, head, length)
+            yield Point(sim.name + ".signal")
+        else:
+            sim.complete(vq.vring, head, length)
         try:
             wanted = vq.vring.need_notify()
         except KernelError:
@@ -235,7 +239,7 @@ class VdpasimNet:
         ack = ACK_ERR
         while True:
             if sim.kernel.points:
-                yield Point(sim.name + ".ctrl")
+                yield Point(sim.name + ".descriptor")
             try:
                 chain = cvq.vring.getdesc()
             except KernelError:
@@ -243,11 +247,13 @@ class VdpasimNet:
             if chain is None:
                 return
             head, riov, wiov = chain
+            if sim.kernel.points:
+                yield Point(sim.name + ".data")
             next_ack = self._command(sim, cvq, riov, ack)
             if next_ack is None:
                 return
             ack = next_ack
-            self._ack(sim, cvq, head, wiov, ack)
+            yield from self._ack(sim, cvq, head, wiov, ack)
 
     def _command(self, sim: VdpaSim, cvq: VdpasimVirtqueue, riov: Iov, ack: int) -> int | None:
         try:
@@ -275,16 +281,17 @@ class VdpasimNet:
         return ACK_ERR
 
     @staticmethod
-    def _ack(sim: VdpaSim, cvq: VdpasimVirtqueue, head: int, wiov: Iov, ack: int) -> None:
+    def _ack(sim: VdpaSim, cvq: VdpasimVirtqueue, head: int, wiov: Iov, ack: int) -> Steps:
         # the used length is whatever the push returned, an errno as unsigned included
         try:
             written = cvq.vring.push(wiov, bytes([ack]))
         except KernelError as error:
             written = -error.errno
-        try:
-            cvq.vring.complete(head, written)
-        except KernelError:
-            pass
+        if sim.kernel.points:
+            yield from sim.complete_in_steps(cvq.vring, head, written)
+            yield Point(sim.name + ".signal")
+        else:
+            sim.complete(cvq.vring, head, written)
         sim.notify(cvq)
 
 

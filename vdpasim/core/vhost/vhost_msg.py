@@ -138,6 +138,9 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     dev.messages_written += 1
     if dev.kernel.faults is not None and (yield from _befall(dev, msg)):
         return ret
+    if dev.kernel.on("bug-message-unlocked"):
+        yield from _unlocked(dev, call.task, asid, msg)
+        return ret
     yield from dev.mutex.lock()
     try:
         if dev.walks_rings:
@@ -146,6 +149,17 @@ def vhost_chr_write_iter(dev: VhostDev, call: Call, buffer: UserBuffer) -> Steps
     finally:
         dev.mutex.unlock()
     return ret
+
+
+def _unlocked(dev: VhostDev, task: Caller, asid: int, msg: IotlbMsg) -> Steps:
+    # of old the handler took no lock: the table it had looked up could go while it worked on it
+    table = dev.iotlb
+    if dev.kernel.points:
+        yield Point(dev.name + ".write.handler")
+    if table is not None and dev.iotlb is not table:
+        dev.kernel.violation("kernel.oops", f"{dev.name}: a message would change a device IOTLB that was freed")
+        raise _hidden(fail("vhost.msg.no-iotlb"))
+    _process(dev, task, asid, msg)
 
 
 def vhost_chr_write(dev: VhostDev, task: Caller, data: bytes) -> int:
@@ -305,6 +319,24 @@ def vhost_iotlb_miss(vq: VhostVirtqueue, iova: int, perm: int) -> None:
     dev.wait.wake_up()
 
 
+def _wait_for_message(dev: VhostDev, call: Call, nonblock: bool) -> Steps:
+    if nonblock:
+        raise fail("vhost.read.again")
+    if call.signal_pending:
+        call.signal_pending = False
+        raise fail("vfs.signal")
+    if not dev.can_miss:
+        raise fail("vhost.read.no-iotlb")
+    if dev.kernel.points:
+        yield Point(dev.wait.name + ".sleep")
+        if dev.read_list:
+            return  # it was in the queue before it looked, so no wake-up is lost
+    if (yield Sleep(dev.wait, interruptible=True)) is Woken.SIGNAL:
+        raise fail("vfs.signal")
+    if dev.kernel.points:
+        yield Point(dev.wait.name + ".woken")
+
+
 def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock: bool) -> Steps:
     """read() of one message, 72 bytes however large the buffer (68 on a native i386 kernel for v1).
 
@@ -315,21 +347,7 @@ def vhost_chr_read_iter(dev: VhostDev, call: Call, buffer: UserBuffer, nonblock:
         hit("vhost.read.small")
         return 0
     while not dev.read_list:
-        if nonblock:
-            raise fail("vhost.read.again")
-        if call.signal_pending:
-            call.signal_pending = False
-            raise fail("vfs.signal")
-        if not dev.can_miss:
-            raise fail("vhost.read.no-iotlb")
-        if dev.kernel.points:
-            yield Point(dev.wait.name + ".sleep")
-            if dev.read_list:
-                break  # it was in the queue before it looked, so no wake-up is lost
-        if (yield Sleep(dev.wait, interruptible=True)) is Woken.SIGNAL:
-            raise fail("vfs.signal")
-        if dev.kernel.points:
-            yield Point(dev.wait.name + ".woken")
+        yield from _wait_for_message(dev, call, nonblock)
     miss = dev.read_list.pop(0)
     if dev.kernel.points:
         yield Point(dev.name + ".read.copy")

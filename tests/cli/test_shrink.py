@@ -1,0 +1,43 @@
+"""``vdpasim shrink`` as its users call it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from vdpasim.cli import explore, run, shrink
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+RACE = f"{Path(__file__).parents[2]}/scenarios/races/read_update.py::read_update"
+
+
+def tell(*words: str) -> Result:
+    return CliRunner().invoke(shrink.command, list(words))
+
+
+def failing() -> str:
+    shown = CliRunner().invoke(explore.command, [RACE, "--strategy", "random"]).output
+    return str(re.findall(r"failed: (\S+)", shown)[0])
+
+
+def test_what_comes_out_is_a_scenario_that_runs(tmp_path: Path) -> None:
+    out = tmp_path / "small.py"
+    schedule = failing()
+    shown = tell(RACE, "--schedule", schedule, "-o", str(out))
+    assert shown.exit_code == 0, shown.output
+    assert "preemptions" in shown.stdout
+    assert CliRunner().invoke(run.command, [str(out)]).exit_code == 0
+    printed = tell(RACE, "--schedule", schedule)
+    assert "@scenario(" in printed.stdout
+    assert "preemptions" in printed.stderr
+
+
+def test_mistakes() -> None:
+    assert tell(RACE, "--schedule", "hello").exit_code == 2
+    assert tell(RACE.partition("::")[0], "--schedule", "s1--1.").exit_code == 2
+    assert tell(RACE, "--schedule", "s1-9zb-1.aaaaaaaaaa").exit_code == 4

@@ -1,0 +1,120 @@
+"""Campaigns: counts, self-check, stopping, executors, resuming."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.explore.bodies import RACES, lost_order, race, two_writers
+from vdpasim.explore import explore
+from vdpasim.explore.campaign import BATCH, CampaignError, Failure, Plan
+from vdpasim.sim.errors import UsageError
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_campaign_counts_and_complains() -> None:
+    campaign = explore(lost_order)
+    failure = campaign.failures[0]
+    assert campaign.schedules >= failure.number > 0
+    assert campaign.distinct == 2
+    with pytest.raises(AssertionError, match="the second writer was first") as caught:
+        campaign.check()
+    assert failure.schedule in str(caught.value)
+    assert failure.command in str(caught.value)
+    assert explore(lost_order, replay=failure.schedule).failures[0].ids == ("assertion",)
+
+
+def test_it_stops_at_the_first_batch_with_a_failure_or_goes_on() -> None:
+    stopped = explore(lost_order, strategy="random", schedules=4 * BATCH)
+    assert stopped.schedules == BATCH
+    assert explore(lost_order, strategy="random", schedules=4 * BATCH, go_on=True).schedules == 4 * BATCH
+
+
+def test_a_complete_one_says_so() -> None:
+    campaign = explore(two_writers)
+    assert campaign.line.startswith(f"complete: {campaign.schedules} schedules")
+    campaign.check()
+
+
+def test_unknown_strategies_are_refused() -> None:
+    with pytest.raises(UsageError, match="dfs, pct, random"):
+        explore(two_writers, strategy="best")
+
+
+def test_a_body_with_a_mind_of_its_own_fails_the_self_check() -> None:
+    runs = {"n": 0}
+
+    async def moody(sim: Simulator) -> None:
+        runs["n"] += 1
+
+        async def idle() -> None:
+            await sim.settle()
+
+        for _ in range(runs["n"] % 3 + 2):
+            sim.spawn(idle)
+
+    with pytest.raises(CampaignError, match="run twice"):
+        explore(moody)
+
+
+def counts(campaign: Any) -> tuple[Any, ...]:
+    failures: list[Failure] = campaign.failures
+    return campaign.schedules, campaign.pruned, campaign.steps, campaign.complete, campaign.keys, failures
+
+
+@pytest.mark.parametrize("strategy", ["dfs", "pct", "random"])
+def test_one_worker_and_four_find_the_same(strategy: str) -> None:
+    plans = [Plan(race("close_write"), strategy, 200, go_on=True) for _ in range(2)]
+    alone = counts(plans[0].run())
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        plans[1].executor = pool
+        assert counts(plans[1].run()) == alone
+
+
+def test_a_dask_client_is_an_executor() -> None:
+    distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
+    alone = counts(Plan(race("close_write"), "random", 100, go_on=True).run())
+    local = distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=None)
+    with local as cluster, distributed.Client(cluster) as client:
+        plan = Plan(race("close_write"), "random", 100, executor=client.get_executor(), go_on=True)
+        assert counts(plan.run()) == alone
+
+
+def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    whole = counts(Plan(race("close_write_fixed"), schedules=5000).run())
+    first = Plan(race("close_write_fixed"), schedules=70, state=state).run()
+    assert not first.complete
+    assert counts(Plan(race("close_write_fixed"), schedules=5000, state=state).run()) == whole
+
+
+def test_a_kill_loses_at_most_one_batch(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    words = ["explore", f"{RACES}/kick_suspend.py::kick_suspend_fixed", "--kernel", "tip", "--strategy", "random"]
+    program = "from vdpasim.cli import main; main()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *words, "--schedules", "100000", "--resume", str(state)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (state.exists() and state.read_bytes().count(b"\n") > 2):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    batches = state.read_bytes().count(b"\n") - 1
+    plan = Plan(race("kick_suspend_fixed"), "random", BATCH * (batches + 1), state=state)
+    assert plan.run().schedules == BATCH * (batches + 1)
+    assert state.read_bytes().count(b"\n") - 1 == batches + 1

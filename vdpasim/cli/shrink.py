@@ -1,0 +1,51 @@
+"""``vdpasim shrink``: the smallest schedule that still fails, as a scenario file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vdpasim.core.profiles import ProfileError
+from vdpasim.explore.execute import Target
+from vdpasim.explore.schedule import ReplayDivergence
+from vdpasim.explore.shrink import scenario_file, shrink
+from vdpasim.scenario.loader import ScenarioError, load
+from vdpasim.sim.errors import UsageError
+
+EXIT_DIVERGED = 4
+
+
+@click.command("shrink")
+@click.argument("path", metavar="SCENARIO")
+@click.option("--schedule", required=True, metavar="STRING", help="One that fails, as vdpasim explore printed it.")
+@click.option("--kernel", help="Profile string instead of the scenario's own.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of sim.choice.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the scenario file here, not to stdout.")
+def command(path: str, schedule: str, kernel: str | None, seed: int, output: Path | None) -> None:
+    """Take switches, steps and actors out of a failing schedule until it would not fail any more.
+
+    The scenario file that comes out plays what is left: `vdpasim run FILE`.
+    """
+    try:
+        found = load([path])
+        if len(found) > 1:
+            raise UsageError(f"{path} has {len(found)} scenarios; name one: {found[0].ident}")
+        target = Target.of(found[0].scenario, found[0].ident, kernel or found[0].scenario.kernels[0], seed=seed)
+        small = shrink(target, schedule)
+        text = scenario_file(target, small, output)
+        if output is not None:
+            output.write_text(text, encoding="utf-8")
+    except (ScenarioError, ProfileError, UsageError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    except ReplayDivergence as error:
+        click.echo(f"the schedule does not fit any more: {error}", err=True)
+        raise SystemExit(EXIT_DIVERGED) from None
+    if output is None:
+        click.echo(text, nl=False)
+    outcome = small.outcome
+    click.echo(
+        f"{outcome.steps} steps, {outcome.preemptions} preemptions, {len(small.schedule.without)} actors left out,"
+        f" after {small.runs} runs: {outcome.schedule}",
+        err=output is None,
+    )

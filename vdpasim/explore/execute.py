@@ -1,0 +1,382 @@
+"""One run of a body under a policy: the same machine, the same checks, another order.
+
+Theory. The kernel asks its chooser before every step. :class:`Driver` is that chooser: it names the ready units so that
+the names mean the same in every interleaving, asks the policy where there is more than one, and writes down choices and
+fingerprints. Who stands before a mutex that is taken cannot run; a step that nobody can see (``footprint.local``) is no
+choice but made at once. A *thread* is an actor with the call it waits for, a worker, or a call nobody waits for; its
+path says who made it (``0.1`` is the second actor that main started). Somebody in ``sim.settle()`` goes on when nothing
+but actors is ready, so a schedule cannot be spent on waiting.
+
+A run fails with the ids that were found and not expected. An expected one that does not show is no failure here: in
+most interleavings a race does not happen.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from zlib import crc32
+
+import attrs
+
+from vdpasim.checks.standard import standard
+from vdpasim.core.events import Event, Kind
+from vdpasim.core.kernel import Call, Unit, Woken, Worker
+from vdpasim.explore.footprint import Footprint, Recorder, local, waits
+from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
+from vdpasim.scenario.loader import load
+from vdpasim.scenario.runner import outcome
+from vdpasim.sim import InternalError, Livelock, Simulator
+from vdpasim.sim.hosts import SETTLE, Actor
+from vdpasim.trace.text import TextTrace
+
+if TYPE_CHECKING:
+    from vdpasim.scenario import Body, Scenario
+
+STEP_LIMIT = 20_000
+"""Steps of one run before it is a livelock."""
+
+
+class Pruned(Exception):
+    """The policy does not want to see the rest of this run."""
+
+
+class Policy(Protocol):
+    """Decides one run."""
+
+    footprints: bool
+    """It wants to know what each step touched."""
+
+    def choose(self, threads: list[str], labels: list[str]) -> int:
+        """One of several threads that can run; the one that ran last, if it can, is the first."""
+
+    def forced(self, thread: str) -> None:
+        """Only this one can run."""
+
+    def stepped(self, thread: str, footprint: Footprint) -> None:
+        """It ran; told only if :attr:`footprints`."""
+
+    def finish(self) -> None:
+        """The run is over."""
+
+
+class Simple:
+    """What policies share that only choose."""
+
+    footprints = False
+
+    def forced(self, thread: str) -> None:
+        """Nothing to decide."""
+
+    def stepped(self, thread: str, footprint: Footprint) -> None:
+        """Nothing to learn."""
+
+    def finish(self) -> None:
+        """Nothing to check."""
+
+
+class Following(Simple):
+    """Plays a schedule."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.follower = Follower(schedule)
+
+    def choose(self, threads: list[str], labels: list[str]) -> int:
+        return self.follower.choose(labels)
+
+    def finish(self) -> None:
+        self.follower.finish()
+
+
+@attrs.frozen
+class Target:
+    """What is explored: a body, and the machine it gets."""
+
+    ident: str
+    """``file.py::name`` of a scenario, or the name of a body."""
+    body: Body | None = None
+    """None: the scenario that ``ident`` names, loaded where it is run."""
+    kernel: str = "tip"
+    abi: str = "x86_64"
+    seed: int = 0
+    options: dict[str, int | bool] = attrs.Factory(dict[str, "int | bool"])
+    extensions: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    expected: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, story: Scenario, ident: str, kernel: str, *, seed: int = 0, by_name: bool = True) -> Target:
+        """A scenario on a kernel; ``by_name``: another process can load it."""
+        body = None if by_name else story.body
+        rest = (story.abi, seed, story.options, story.extensions, story.faults, story.expected(kernel))
+        return cls(ident, body, kernel, *rest)
+
+    def machine(self) -> Simulator:
+        """A fresh one."""
+        return Simulator(
+            self.kernel,
+            abi=self.abi,
+            seed=self.seed,
+            options=self.options,
+            extensions=self.extensions,
+            faults=self.faults,
+        )
+
+    def story(self) -> Body:
+        """The coroutine function."""
+        return self.body or _loaded(self.ident)
+
+
+@cache
+def _loaded(ident: str) -> Body:
+    return load([ident])[0].scenario.body
+
+
+@attrs.frozen
+class Outcome:
+    """How one run ended."""
+
+    ids: tuple[str, ...]
+    """What was found and not expected; empty: fine."""
+    text: str
+    """The findings, a line each."""
+    key: str
+    """Equal for equal outcomes: everything that was found, and what the body returned."""
+    schedule: str
+    steps: int
+    choices: int
+    """Steps where there was a choice."""
+    preemptions: int
+    """Times a unit that could have gone on had to wait."""
+    ready: int
+    """Hash of what was ready at each step."""
+    actors: tuple[str, ...] = ()
+    """Paths of the actors but the first."""
+    trace: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Something was found that was not expected."""
+        return bool(self.ids)
+
+
+class Nothing:
+    """An actor that a schedule leaves out."""
+
+    def send(self, value: Woken | None, /) -> Any:
+        """It ends at once."""
+        raise StopIteration(None)
+
+    def close(self) -> None:
+        """Nothing to abandon."""
+
+
+class Driver:
+    """The kernel's chooser: see the module docstring."""
+
+    def __init__(self, sim: Simulator, policy: Policy, without: frozenset[str] = frozenset()) -> None:
+        self.kernel = sim.kernel
+        self.policy = policy
+        self.without = without
+        self.choices: list[int] = []
+        self.prints: list[int] = []
+        self.preemptions = 0
+        self.ready = 0
+        self.recorder = Recorder(sim.kernel) if policy.footprints else None
+        self.paths: dict[Unit, str] = {}
+        self.children: dict[str, int] = {}
+        self.actors: list[str] = []
+        self.last = ""
+        if sim.kernel.current is not None:
+            self.last = self.path(sim.kernel.current)
+        sim.kernel.points = True
+        sim.kernel.chooser = self
+
+    def __call__(self, ready: list[Unit]) -> int:
+        kernel = self.kernel
+        if self.recorder is not None:
+            self._told()
+        if kernel.steps > STEP_LIMIT:
+            raise Livelock(f"after {STEP_LIMIT} steps still ready: {', '.join(sorted({u.name for u in ready}))}")
+        at, threads = self._enabled(ready)
+        if len(at) == 1:
+            index, thread = at[0], threads[0]
+            self.policy.forced(thread)
+        else:
+            labels = [label(ready[index]) for index in at]
+            choice = self.policy.choose(threads, labels)
+            index, thread = at[choice], threads[choice]
+            self.preemptions += choice != 0 and threads[0] == self.last
+            self.choices.append(choice)
+            self.prints.append(fingerprint(labels, choice))
+            self.ready = crc32("|".join(labels).encode(), self.ready)
+        self.last = thread
+        if self.recorder is not None:
+            self.recorder.begin(ready[index], thread)
+        return index
+
+    def finish(self) -> None:
+        """The run has ended: the last step counts too."""
+        if self.recorder is not None:
+            self._told()
+        self.policy.finish()
+
+    def _told(self) -> None:
+        assert self.recorder is not None
+        step = self.recorder.finish()
+        if step is not None:
+            self.policy.stepped(*step)
+
+    def _enabled(self, ready: list[Unit]) -> tuple[list[int], list[str]]:
+        # positions and paths of what can run, the one that ran last first
+        if len(ready) == 1:
+            return [0], [self.path(ready[0])]
+        busy = any(not isinstance(unit, Actor) for unit in ready)
+        at: list[int] = []
+        threads: list[str] = []
+        for index, unit in enumerate(ready):
+            path = self.path(unit)
+            if local(unit):
+                return [index], [path]
+            if (busy and unit.point is SETTLE) or waits(unit):
+                continue
+            if path == self.last:
+                at.insert(0, index)
+                threads.insert(0, path)
+            else:
+                at.append(index)
+                threads.append(path)
+        if not at:  # everybody waits for a mutex: let them fall asleep, the kernel will call it a deadlock
+            return list(range(len(ready))), [self.path(unit) for unit in ready]
+        return at, threads
+
+    def path(self, unit: Unit) -> str:
+        """Who it is, in every interleaving alike."""
+        path = self.paths.get(unit)
+        if path is None:
+            path = self.paths[unit] = self._path(unit)
+        return path
+
+    def _path(self, unit: Unit) -> str:
+        parent = unit.parent
+        if isinstance(unit, Worker):
+            return unit.name
+        if isinstance(unit, Call) and isinstance(parent, Actor) and parent.call is unit:
+            return self.path(parent)
+        if isinstance(unit, Actor) and parent is not None:
+            return self._actor(unit, f"{self.path(parent)}.{unit.number}")
+        stem = "" if parent is None else self.path(parent) + ".c"
+        number = self.children.get(stem, 0)
+        self.children[stem] = number + 1
+        return f"{stem}{number}"
+
+    def _actor(self, actor: Actor, path: str) -> str:
+        self.actors.append(path)
+        if path in self.without and actor.gen is not None:
+            actor.gen.close()
+            actor.gen = Nothing()
+        return path
+
+
+def label(unit: Unit) -> str:
+    """A unit and where it stands, for people and fingerprints."""
+    where = unit.point.name if unit.point is not None else "start or wake-up"
+    doing = f" {unit.op}" if isinstance(unit, Call) else ""
+    return f"{unit.name}{doing} at {where}"
+
+
+def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozenset(), trace: bool = False) -> Outcome:
+    """Run the body once.
+
+    Raises:
+        Pruned: the policy broke off.
+        ReplayDivergence: the policy follows a schedule that does not fit.
+    """
+    sim = target.machine()
+    watch = _Watch(sim, trace=trace)
+    driver = Driver(sim, policy, without)
+    result: Any = None
+    try:
+        result = sim.run(target.story())
+    except (InternalError, Pruned, ReplayDivergence):
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
+        ident, text = outcome(error)
+        watch.found.append((ident, text))
+    finally:
+        sim.abandon()
+    driver.finish()
+    found = watch.finish()
+    bad = [(ident, text) for ident, text in found if ident not in target.expected]
+    return Outcome(
+        tuple(sorted({ident for ident, _ in bad})),
+        "\n".join(f"{ident}: {text}" for ident, text in bad),
+        _key(found, result),
+        str(Schedule.of(driver.choices, driver.prints, without)),
+        sim.kernel.steps,
+        len(driver.choices),
+        driver.preemptions,
+        driver.ready,
+        tuple(driver.actors),
+        watch.trace.text() if watch.trace else "",
+    )
+
+
+class _Watch:
+    # what a run is judged by
+    def __init__(self, sim: Simulator, *, trace: bool) -> None:
+        self.oracles = standard()
+        self.found: list[tuple[str, str]] = []
+        self.trace = TextTrace(sim.kernel.abi) if trace else None
+        self.sinks = [oracle.event for oracle in self.oracles]
+        if self.trace is not None:
+            self.sinks.append(self.trace.event)
+        sim.listen(self._event)
+
+    def _event(self, event: Event) -> None:
+        for sink in self.sinks:
+            sink(event)
+        if event[3] == Kind.UNMODELLED:
+            self.found.append(("unmodelled", f"{event[4]}: {event[5]}"))
+
+    def finish(self) -> list[tuple[str, str]]:
+        for oracle in self.oracles:
+            oracle.finish()
+            self.found += [(finding.id, finding.text) for finding in oracle.findings]
+        return self.found
+
+
+def _key(found: list[tuple[str, str]], result: Any) -> str:
+    # the repr of what is no plain value may hold an address
+    plain = isinstance(result, (int, str, bytes, float, tuple, list, type(None)))
+    shown = repr(cast("object", result)) if plain else type(result).__name__
+    text = f"{sorted({ident for ident, _ in found})}{shown!r}"
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def replay(target: Target, schedule: str | Schedule, *, trace: bool = True) -> Outcome:
+    """Run a stored schedule again.
+
+    Raises:
+        UsageError: the string is none.
+        ReplayDivergence: it does not fit the body any more.
+    """
+    parsed = schedule if isinstance(schedule, Schedule) else Schedule.parse(schedule)
+    return execute(target, Following(parsed), without=parsed.without, trace=trace)
+
+
+async def replayed(sim: Simulator, body: Body, schedule: str) -> Any:
+    """As the first thing of a scenario: the rest of the run goes by a stored schedule, and ``body`` is its story.
+
+    Raises:
+        ReplayDivergence: the schedule does not fit the body any more.
+    """
+    parsed = Schedule.parse(schedule)
+    Driver(sim, Following(parsed), parsed.without)
+    return await body(sim)
+
+
+def story_of(ident: str) -> Body:
+    """The body of a scenario, by ``file.py::name``."""
+    return _loaded(ident)
