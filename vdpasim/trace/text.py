@@ -18,7 +18,7 @@ from vdpasim.uapi.catalog import by_request
 from vdpasim.uapi.message import TYPE_NAMES, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class TextTrace:
@@ -140,7 +140,7 @@ def _event_text(kind: Kind, fields: tuple[Any, ...]) -> str:
 
 def _value(value: Any, hexadecimal: bool) -> str:
     if isinstance(value, tuple):
-        return "[" + ",".join(_part(part) for part in value) + "]"
+        return "[" + ",".join(map(_part, cast("Sequence[Any]", value))) + "]"
     if hexadecimal and isinstance(value, int):
         return f"{value:#x}"
     return str(value)
