@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
+@click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
+@click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
@@ -39,6 +42,8 @@ def command(
     settings: tuple[str, ...],
     faults: tuple[str, ...],
     demo: bool,
+    strict: bool,
+    explain: bool,
     as_json: bool,
     as_ktap: bool,
     junitxml: Path | None,
@@ -52,13 +57,14 @@ def command(
         pairs = dict(_pair(text) for text in settings)
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
-        verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs, faults=planned)]
+        play = partial(run, kernel=kernel, seed=seed, settings=pairs, faults=planned, strict=strict)
+        verdicts = [verdict for one in found for verdict in play(one)]
     except (ScenarioError, ProfileError, UsageError) as error:
         raise click.UsageError(str(error)) from None
     if not verdicts:
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
-    render = reports.told if demo else reports.table
+    render = reports.explained if explain else reports.told if demo else reports.table
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)

@@ -4,6 +4,10 @@ Theory. Each run gets a fresh machine, the standard checks, and a text trace. Wh
 of the checks, of the error the story ended with (an AssertionError is ``assertion``, a refusal nobody caught
 ``oserror``, a deadlock ``deadlock``, anything else ``error``), of requests that are not modelled and of faults that
 never fired. The verdict compares that set with the ids that are expected.
+
+Mistakes of the program (``vmm.*``) are notes: they count, and are found, where the scenario expects their id or the run
+is strict. When the story has ended, calls and workers it left behind run to their end, so that a check may say what
+did *not* happen; the actors do not.
 """
 
 from __future__ import annotations
@@ -17,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard
+from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
+from vdpasim.sim.hosts import Actor
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
@@ -45,6 +50,8 @@ class Verdict:
     steps: int
     rerun: str
     """The one command that does this run again."""
+    notes: tuple[Finding, ...] = ()
+    """Mistakes of the program that do not count."""
 
     @property
     def line(self) -> str:
@@ -63,8 +70,11 @@ def run(
     seed: int = 0,
     settings: dict[str, str] | None = None,
     faults: Iterable[str] = (),
+    strict: bool = False,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
+
+    ``strict`` makes mistakes of the program count.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -77,7 +87,8 @@ def run(
     added = tuple(faults)
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
-    return [_run_one(found, one, seed, values, added, flags) for one in kernels]
+    flags += " --strict" * strict
+    return [_run_one(found, one, seed, values, added, flags, strict=strict) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -96,29 +107,42 @@ def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> S
 
 
 def _run_one(
-    found: Found, kernel: str, seed: int, values: dict[str, Any], faults: tuple[str, ...], flags: str
+    found: Found,
+    kernel: str,
+    seed: int,
+    values: dict[str, Any],
+    faults: tuple[str, ...],
+    flags: str,
+    *,
+    strict: bool,
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
-    oracles = standard()
+    oracles, critics = standard(), vmm_mistakes(sim.kernel.abi)
+    watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
 
     def sink(event: Event) -> None:
         trace.event(event)
-        for oracle in oracles:
+        for oracle in watchers:
             oracle.event(event)
         if event[3] == Kind.UNMODELLED:
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
 
     sim.listen(sink)
     ended = _play(sim, found, values)
-    for oracle in oracles:
+    still = come_to_rest(sim)
+    for oracle in watchers:
+        if still:
+            oracle.event((sim.kernel.seq, sim.kernel.now, "-", Kind.STILL))
         oracle.finish()
     unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
     findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
-    ids = frozenset(finding.id for finding in findings)
     expected = story.expected(kernel)
+    mistakes = [finding for critic in critics for finding in critic.findings]
+    findings += [finding for finding in mistakes if strict or finding.id in expected]
+    ids = frozenset(finding.id for finding in findings)
     passed = ids == expected
     return Verdict(
         found.ident,
@@ -131,7 +155,19 @@ def _run_one(
         trace.text(),
         sim.kernel.steps,
         f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}",
+        tuple(finding for finding in mistakes if finding not in findings),
     )
+
+
+def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
+    """Run what a story left behind, but none of its actors; whether nothing is left then."""
+    kernel = sim.kernel
+    for _ in range(limit):
+        left = [i for i, unit in enumerate(kernel.ready) if not isinstance(unit, Actor)]
+        if not left:
+            return True
+        kernel.step(left[0])
+    return False
 
 
 def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]:
