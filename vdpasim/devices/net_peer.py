@@ -308,7 +308,7 @@ MGMTDEV = MgmtDev(
     EXTENSION,
     1,
     frozenset({"mac", "mtu", "max_vqp", "device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "ip4", "ip6", "peer_mac", *OPTIONS}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise", "ip4", "ip6", "peer_mac", *OPTIONS}),
     make,
 )
 

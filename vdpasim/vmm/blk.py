@@ -9,7 +9,7 @@ do itself, or leave out, are methods of their own.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -54,7 +54,7 @@ class BlkVmm:
     call: File
 
     @classmethod
-    async def create(cls, process: Process, path: str, *, shared: bool = True) -> BlkVmm:
+    async def create(cls, process: Process, path: str, *, shared: bool = True) -> Self:
         """Open the device and map guest memory into the process; nothing is said to the device yet."""
         memfd = process.memfd("ram", RAM)
         ram = process.mmap(RAM, memfd, shared=shared)
@@ -63,7 +63,7 @@ class BlkVmm:
         return cls(process, file, VhostVdpa(file), memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
 
     @classmethod
-    async def boot(cls, process: Process, path: str, *, backend_features: int = 0x6) -> BlkVmm:
+    async def boot(cls, process: Process, path: str, *, backend_features: int = 0x6) -> Self:
         """Create, become the owner, negotiate, map guest memory and start the queue."""
         vmm = await cls.create(process, path)
         await vmm.device.set_owner()

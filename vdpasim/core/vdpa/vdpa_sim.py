@@ -112,6 +112,10 @@ class SimAttr:
     """Of a notification area: how many of the first queues have one, its size, its offset in its page."""
 
 
+ADVERTISED = {"NEW_OWNER": VHOST_BACKEND_F_NEW_OWNER, "IOTLB_REMAP": VHOST_BACKEND_F_IOTLB_REMAP}
+"""Backend features that ``advertise`` names; others by their mask."""
+
+
 @attrs.define(eq=False)
 class VdpasimVirtqueue:
     """``struct vdpasim_virtqueue``."""
@@ -135,6 +139,8 @@ class VdpaSim(VdpaDevice):
     worker: Worker = attrs.field(kw_only=True)
     features_offered: int = attrs.field(kw_only=True)
     map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
+    advertise: int | None = attrs.field(kw_only=True, default=None)
+    """Backend feature bits of a series that it offers; None: what the series makes it offer. It may lie."""
     vqs: list[VdpasimVirtqueue] = attrs.Factory(list["VdpasimVirtqueue"])
     maps: list[DeviceMap] = attrs.Factory(list["DeviceMap"])
     mm_bound: Mm | None = None
@@ -320,7 +326,9 @@ class VdpaSim(VdpaDevice):
         mask = self.attr.backend_features or 0
         if self.attr.backend_features is None and self.kernel.on("enable-after-driver-ok"):
             mask |= 1 << VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK
-        if self.kernel.on("lu-advertise"):
+        if self.advertise is not None:
+            mask |= self.advertise
+        elif self.kernel.on("lu-advertise"):
             mask |= 1 << VHOST_BACKEND_F_NEW_OWNER | (1 << VHOST_BACKEND_F_IOTLB_REMAP if self.use_va else 0)
         return mask
 
@@ -503,6 +511,7 @@ def create(
         worker=Worker(kernel, name + ".worker"),
         features_offered=offered,
         map_limit=limit,
+        advertise=_advertised(attributes),
         config=bytearray(config.ljust(attr.config_size, b"\0")),
     )
 
@@ -526,6 +535,17 @@ def flag(attributes: Attributes, name: str) -> bool:
     if value in ("0", "n", "no", "off", "false", "f"):
         return False
     raise bad_value()
+
+
+def _advertised(attributes: Attributes) -> int | None:
+    # a mask, or names of backend features that series bring
+    given = attributes.get("advertise")
+    if given is None or isinstance(given, int):
+        return given
+    words = given.replace(",", " ").split() if isinstance(given, str) else list(given)
+    if not all(word in ADVERTISED for word in words):
+        raise bad_value()
+    return sum(1 << ADVERTISED[word] for word in dict.fromkeys(words))
 
 
 def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:

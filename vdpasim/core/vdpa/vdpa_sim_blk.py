@@ -373,6 +373,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_blk",
     2,
     frozenset({"device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "backing", "write_through"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise", "backing", "write_through"}),
     make,
 )

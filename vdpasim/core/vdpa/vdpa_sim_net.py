@@ -341,6 +341,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_net",
     1,
     frozenset({"mac", "mtu", "device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise"}),
     make,
 )

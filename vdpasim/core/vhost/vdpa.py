@@ -422,7 +422,7 @@ def offered_backend_features(v: VhostVdpa) -> int:
         mask |= 1 << VHOST_BACKEND_F_DESC_ASID
     if v.kernel.on("iotlb-persist") and _persists(v):
         mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
-    return mask | v.device.get_backend_features()
+    return mask | series.offered(v.kernel.switches) | v.device.get_backend_features()
 
 
 def _persists(v: VhostVdpa) -> bool:
