@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,9 +17,8 @@ from vdpasim.sim.errors import UsageError
 from vdpasim.sim.faults import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vdpasim.scenario.runner import Verdict
+    from vdpasim.trace.file import Header
 
 
 @click.command()
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
-@click.option("--trace", type=click.Path(path_type=Path), help="Write the text trace of each run into this folder.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Record each run into this folder: text and JSON lines.")
 def command(
     paths: tuple[str, ...],
     kernel: str | None,
@@ -52,7 +52,9 @@ def command(
         pairs = dict(_pair(text) for text in settings)
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
-        verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs, faults=planned)]
+        record = Recordings(trace) if trace else None
+        play = partial(run, kernel=kernel, seed=seed, settings=pairs, faults=planned, record=record)
+        verdicts = [verdict for one in found for verdict in play(one)]
     except (ScenarioError, ProfileError, UsageError) as error:
         raise click.UsageError(str(error)) from None
     if not verdicts:
@@ -76,17 +78,37 @@ def _write(verdicts: list[Verdict], junitxml: Path | None, trace: Path | None) -
         if junitxml is not None:
             junitxml.write_text(reports.junit(verdicts), encoding="utf-8")
         if trace is not None:
-            trace.mkdir(parents=True, exist_ok=True)
-            for name, verdict in _file_names(verdicts):
-                (trace / name).write_text(verdict.trace, encoding="utf-8")
+            names = Names()
+            for verdict in verdicts:
+                path = trace / f"{names(verdict.name, verdict.kernel)}.txt"
+                path.write_text(verdict.trace, encoding="utf-8")
     except OSError as error:
         raise click.UsageError(str(error)) from None
 
 
-def _file_names(verdicts: list[Verdict]) -> Iterator[tuple[str, Verdict]]:
-    # NAME-KERNEL.txt; a second story of that name gets a number
-    seen: Counter[str] = Counter()
-    for verdict in verdicts:
-        stem = f"{verdict.name}-{verdict.kernel}"
-        seen[stem] += 1
-        yield (f"{stem}.txt" if seen[stem] == 1 else f"{stem}-{seen[stem]}.txt"), verdict
+class Names:
+    """NAME-KERNEL, and a number behind it for a second story of that name."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, name: str, kernel: str) -> str:
+        stem = f"{name}-{kernel}"
+        self._seen[stem] += 1
+        return stem if self._seen[stem] == 1 else f"{stem}-{self._seen[stem]}"
+
+
+class Recordings:
+    """Opens the trace file of each run in a folder, which is made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names = Names()
+
+    def __call__(self, header: Header) -> TextIO:
+        name = self._names(header.scenario.rpartition("::")[2], header.kernel)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return (self._folder / f"{name}.jsonl").open("w", encoding="ascii")
+        except OSError as error:
+            raise click.UsageError(str(error)) from None

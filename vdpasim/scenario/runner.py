@@ -12,21 +12,26 @@ import inspect
 import shlex
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from vdpasim import __version__
 from vdpasim.checks import Finding
 from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
+from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vdpasim.scenario import Scenario
+
+    Record = Callable[[Header], TextIO]
+    """Opens what a run is recorded to; the run closes it."""
 
 
 @attrs.frozen
@@ -63,8 +68,11 @@ def run(
     seed: int = 0,
     settings: dict[str, str] | None = None,
     faults: Iterable[str] = (),
+    record: Record | None = None,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
+
+    ``record`` is asked once a run where its trace goes.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -77,7 +85,7 @@ def run(
     added = tuple(faults)
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
-    return [_run_one(found, one, seed, values, added, flags) for one in kernels]
+    return [_run_one(found, one, seed, values, added, flags, record) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -96,27 +104,44 @@ def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> S
 
 
 def _run_one(
-    found: Found, kernel: str, seed: int, values: dict[str, Any], faults: tuple[str, ...], flags: str
+    found: Found,
+    kernel: str,
+    seed: int,
+    values: dict[str, Any],
+    faults: tuple[str, ...],
+    flags: str,
+    record: Record | None,
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
     oracles = standard()
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
+    rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
+    recorder = Recorder(record, _header(found, sim, kernel, values, faults, rerun)) if record else None
 
     def sink(event: Event) -> None:
         trace.event(event)
+        if recorder:
+            recorder.writer.event(event)
         for oracle in oracles:
             oracle.event(event)
         if event[3] == Kind.UNMODELLED:
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
 
     sim.listen(sink)
-    ended = _play(sim, found, values)
+    try:
+        ended = _play(sim, found, values)
+    except BaseException:
+        if recorder:
+            recorder.stream.close()  # a bug of ours: the trace as far as it came
+        raise
     for oracle in oracles:
         oracle.finish()
     unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
     findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
+    if recorder:
+        recorder.finish(findings)
     ids = frozenset(finding.id for finding in findings)
     expected = story.expected(kernel)
     passed = ids == expected
@@ -130,8 +155,37 @@ def _run_one(
         tuple(findings),
         trace.text(),
         sim.kernel.steps,
-        f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}",
+        rerun,
     )
+
+
+class Recorder:
+    """The trace file of one run."""
+
+    def __init__(self, record: Record, header: Header) -> None:
+        self.stream = record(header)
+        self.writer = Writer(self.stream, header)
+
+    def finish(self, findings: Iterable[Finding]) -> None:
+        """The run is over and judged."""
+        for finding in findings:
+            self.writer.mark(Mark(finding.id, finding.text, finding.seq, tuple(getattr(finding, "steps", ()))))
+        self.writer.finish()
+        self.stream.close()
+
+
+def _header(
+    found: Found, sim: Simulator, kernel: str, values: dict[str, Any], faults: tuple[str, ...], rerun: str
+) -> Header:
+    story = found.scenario
+    options = {
+        "devices": dict(story.options),
+        "extensions": list(story.extensions),
+        "settings": dict(values),
+        "faults": [*story.faults, *faults],
+    }
+    asked = {name: value for name, value in options.items() if value}
+    return Header(kernel, sim.kernel.abi.name, sim.seed, found.ident, asked, rerun, f"vdpasim {__version__}")
 
 
 def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]:
