@@ -21,6 +21,7 @@ COMMANDS = {
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
     "faults": "List the faults a run can be given, and say what one would do.",
     "trace": "Show, compare and export recorded runs.",
+    "check": "Judge a recorded run again.",
     "report": "Draw a recorded run as one page for a browser.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",
