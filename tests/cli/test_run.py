@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vdpasim.cli.run import command
+from vdpasim.trace.file import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 REMAP = SCENARIOS / "live_update" / "unbatched_remap.py"
@@ -55,6 +56,26 @@ def test_json_ktap_junit_and_traces_are_written(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert (tmp_path / "out.xml").read_text().startswith("<?xml")
     assert "VHOST_NEW_OWNER" in (tmp_path / "traces" / "unbatched_remap-6.12+live-update-v1.txt").read_text()
+    trace = load(tmp_path / "traces" / "unbatched_remap-6.12+live-update-v1.jsonl")
+    assert (trace.header.kernel, trace.complete) == ("6.12+live-update-v1", True)
+    assert [mark.id for mark in trace.marks] == ["iotlb.divergence"]
+
+
+def test_two_stories_of_one_name_have_a_trace_each(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(REMAP.read_text())
+    assert run(tmp_path / "a", tmp_path / "b", "--trace", tmp_path / "traces", "--kernel", "7.1").exit_code == 1
+    names = sorted(path.name for path in (tmp_path / "traces").iterdir())
+    stem = "unbatched_remap-7.1"
+    assert names == [f"{stem}-2.jsonl", f"{stem}-2.txt", f"{stem}.jsonl", f"{stem}.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(REMAP, "--trace", tmp_path / "file" / "traces")
+    assert result.exit_code == 2
+    assert "Not a directory" in result.output
 
 
 @pytest.mark.parametrize(

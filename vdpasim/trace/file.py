@@ -255,8 +255,8 @@ class Reader:
         event: Event = (seq, time, unit, kind, *(field(row, kind, name) for name in LAYOUT[kind]))
         if kind == Kind.ENTER:
             self._calls.enter(event, event[6])
-        elif kind == Kind.EXIT:
-            apply(row.pop("after", {}), self._calls.exit(event) or ())
+        elif kind == Kind.EXIT and (given := self._calls.exit(event)) is not None:
+            apply(row.pop("after", {}), given)
         return Item(event, extra=row)
 
 
