@@ -157,6 +157,7 @@ function drawGlyphs(context, first, last, xOf, yOf, scale) {
   const next = new Map();
   for (let rank = last - 1; rank >= first; rank--) {
     const row = rows[shown[rank]];
+    if (row.k === "ENTER") next.set(row.u, xOf(rank));
     if (row.k === "ENTER" || row.k === "EXIT") continue;
     const lane = row.l < 0 ? row.u : row.l;
     ends.set(rank, next.get(lane) ?? Infinity);
@@ -326,7 +327,9 @@ function drawGutter(context, h, yOf) {
   context.textBaseline = "middle";
   context.font = "600 10.5px system-ui, 'DejaVu Sans', sans-serif";
   context.fillStyle = colors.soft;
-  for (const [y, name] of headings) context.fillText(name.toUpperCase(), 8, AXIS + y - scroll + GROUP / 2 + 1);
+  for (const [y, name] of headings) {
+    context.fillText(elided(context, name.toUpperCase(), gutter - 12), 8, AXIS + y - scroll + GROUP / 2 + 1);
+  }
   context.font = FONT;
   context.fillStyle = colors.ink;
   lanes.forEach((lane, index) => {
