@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 
 from tests.trace.support import HEADER, HOSTILE, PING, every_kind, hostile, reading_of, recorded, stale, trace_text
+from vdpasim.report import page as page_module
 from vdpasim.report.page import EVENTS_MAX, SCRIPTS, embedded, page
 from vdpasim.trace.file import Mark
 
@@ -118,6 +119,32 @@ class TestHostileNames:
         assert json.loads(text) == [name]
 
 
+HANDS = """
+const said = [], say = (...values) => said.push(values.join(" "));
+const key = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+const kinds = () => [...document.querySelectorAll("#kinds button")];
+say("begins", rows[picked].q);
+for (const name of ["n", "n", "n", "p", "ArrowRight", "Home", "ArrowLeft", "End"]) {
+  key(name);
+  say(name, rows[picked].q);
+}
+key("0"); say("all", left, width);
+key("+"); say("in", width);
+key("-"); say("out", width);
+const at = { deltaY: -1, clientX: 700, clientY: lanesCanvas.getBoundingClientRect().top + 60, cancelable: true };
+lanesCanvas.dispatchEvent(new WheelEvent("wheel", at)); say("wheel", width < 91);
+lanesCanvas.dispatchEvent(new WheelEvent("wheel", { ...at, clientX: 50 })); say("gutter", scroll);
+kinds().find((one) => one.textContent === "DMA").click(); say("without", shown.length, $("count").textContent);
+pick(bySeq.get(83)); say("hidden", shown.length, rows[picked].q, kinds().every((one) => one.ariaPressed === "true"));
+$("filter").value = text = "-exit unit:vmm kind:enter"; refilter(); say("filter", shown.length);
+key("Escape"); say("escape", shown.length, $("filter").value === "");
+document.querySelector(".finding .step").click(); say("step", rows[picked].q);
+key("?"); say("keys", $("keys").hidden);
+$("theme").click(); say("theme", document.documentElement.dataset.theme);
+document.documentElement.dataset.said = said.join("|");
+"""
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed")
 class TestBrowser:
     def look(self, text: str, folder: Path, place: str = "") -> tuple[str, str]:
@@ -161,6 +188,23 @@ class TestBrowser:
         count = int(re.findall(r'data-ready="(\d+)"', dom)[0])
         assert count > 10_000
         assert 0 < dom.count('role="option"') < 200
+
+    def test_hands_find_zoom_and_filter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asset = page_module._asset
+        monkeypatch.setattr(page_module, "_asset", lambda name: asset(name) + (HANDS if name == SCRIPTS[-1] else ""))
+        dom, complaints = self.look(drawn(stale()), tmp_path, "#theme=light")
+        assert complaints == ""
+        said = html.unescape(re.findall(r'data-said="([^"]*)"', dom)[0]).split("|")
+        assert said == [
+            "begins 75",
+            *("n 83", "n 84", "n 75", "p 84", "ArrowRight 85", "Home 1", "ArrowLeft 1", "End 91"),
+            *("all 0 91", "in 45.5", "out 91", "wheel true", "gutter 0"),
+            "without 67 67 of 91 events",
+            "hidden 91 83 true",
+            "filter 25",
+            "escape 91 true",
+            *("step 69", "keys false", "theme dark"),
+        ]
 
     def test_hostile_names_do_nothing(self, tmp_path: Path) -> None:
         calm, _ = self.look(mean("calm"), tmp_path)

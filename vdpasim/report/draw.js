@@ -339,6 +339,8 @@ function drawGutter(context, h, yOf) {
   });
   context.restore();
   context.font = SMALL;
+  context.textAlign = "left";
+  context.textBaseline = "middle";
   context.fillStyle = colors.soft;
   context.fillText("virtual time", 8, 11);
   context.fillText("event", 8, AXIS - 10);
