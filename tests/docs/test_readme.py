@@ -21,7 +21,7 @@ from tests.pytest_plugin.support import PLUGIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["README.md", "docs/conform.md", "docs/explore.md", "docs/faults.md", "docs/pytest.md"]
+PAGES = ["README.md", "docs/conform.md", "docs/explore.md", "docs/faults.md", "docs/pytest.md", "docs/traces.md"]
 """Pages with commands."""
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
