@@ -302,3 +302,11 @@ def test_without_that_guard_any_address_will_do() -> None:
     one = fixed()
     one.update(IOVA, SIZE, OLD)
     assert remap(one, uaddr=0xDEAD_0000) == 72
+
+
+def test_a_neighbour_stays_where_it_is() -> None:
+    one = fixed()
+    one.update(IOVA + SIZE, SIZE, OLD + SIZE)
+    one.update(IOVA, SIZE, OLD)
+    remap(one)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [NEW, OLD + SIZE]
