@@ -46,6 +46,9 @@ RECORDED = {
     "6.1": "6.1.192, PA mode",
     "6.12": "6.12.117, PA mode",
     "6.12-va": "6.12.117, VA mode",
+    "lu-v1": "6.12.117 with the live-update series of January 2024",
+    "lu-v2": "6.12.117 with the series of July 2024, vdpa_sim offering its features",
+    "lu-v2pure": "6.12.117 with the series of July 2024 as posted",
 }
 """Set of golden cases -> kernel and mapping mode."""
 
