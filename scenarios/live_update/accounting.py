@@ -41,7 +41,7 @@ def pins(*processes: Process) -> list[int]:
 
 @scenario(kernel=SERIES, options=PINNED, tags="LU29", domain={"limit": (PAGES, PAGES + 1, 300, 2 * PAGES - 1)})
 async def lu29_counted_twice(sim: Simulator, *, limit: int = 2 * PAGES - 1) -> None:
-    """The owner itself gets ENOMEM below twice its pages, where it should hear that it is the owner; fixed says EBUSY."""
+    """The owner itself gets ENOMEM below twice its pages, where it should hear EBUSY; in the fixed series it does."""
     vmm = await boot(sim, memlock=limit * PAGE)
     with refused(errno.EBUSY if sim.kernel.on("live-update-fixed") else errno.ENOMEM):
         await vmm.device.new_owner()
@@ -69,7 +69,7 @@ async def lu29_room_for_twice(sim: Simulator, *, limit: int = 2 * PAGES) -> None
     domain={"memlock": (0, 1, PAGE, RAM - PAGE, RAM - 1), "way": ("exec", "transfer")},
 )
 async def lu31_small_limit(sim: Simulator, *, memlock: int = RAM - PAGE, way: str = "exec") -> None:
-    """The new image may lock less than the device pins: ENOMEM, nothing has moved, and only close gives the pages back."""
+    """The new image may lock less than the device pins: ENOMEM, nothing has moved, only close gives pages back."""
     vmm = await boot(sim)
     old = vmm.process.mm
     update = LiveUpdate(vmm, memlock=memlock, way="exec" if way == "exec" else "transfer")
@@ -133,9 +133,7 @@ async def lu32_pins_of_its_own(sim: Simulator, *, own: int = 1) -> None:
 # -- LU33: the wrong address space
 
 
-@scenario(
-    kernel=(*SERIES, "6.12", "tip"), options=PINNED, tags="LU33", domain={"way": ("exec", "transfer")}
-)
+@scenario(kernel=(*SERIES, "6.12", "tip"), options=PINNED, tags="LU33", domain={"way": ("exec", "transfer")})
 async def lu33_unmap_without_new_owner(sim: Simulator, *, way: str = "exec") -> None:
     """NEW_OWNER forgotten, then INVALIDATE: it is refused, so no count can go below zero; close counts where it was."""
     vmm = await boot(sim)
@@ -201,7 +199,7 @@ async def lu34_old_owner_waits(sim: Simulator) -> None:
 
 @scenario(kernel=SERIES, options=PINNED, tags=("LU36", "objection:pins-of-an-absentee"))
 async def lu36_new_owner_leaves(sim: Simulator) -> None:
-    """A new owner that exits while a helper holds the descriptor: its pages stay pinned, and the helper cannot unmap."""
+    """A new owner exits while a helper holds the descriptor: its pages stay pinned, and the helper cannot unmap."""
     vmm = await boot(sim)
     helper = sim.process("helper")
     held = helper.receive(vmm.file)

@@ -1,9 +1,8 @@
-"""Rings across a live update: the index, the addresses and the kick eventfd the successor gives back (LU41-LU43, LU45).
+"""Rings across a live update: index, addresses and kick eventfd that the successor gives back (LU41-LU43, LU45).
 
-What the device knows of a ring and the guest's memory does not say is one number, the next avail index. RESUME keeps it;
-a reset forgets it, so the old image must have asked for it. Addresses of rings are I/O addresses, in the old image as in
-the new one. A kick is a write to an eventfd that the device was told of: a new eventfd that it was not told of kicks
-nobody.
+What the device knows of a ring and the guest's memory does not say is one number, the next avail index. RESUME keeps
+it; a reset forgets it, so the old image must have asked for it. Addresses of rings are I/O addresses, in the old image
+as in the new one. A kick is a write to an eventfd that the device was told of: another one kicks nobody.
 """
 
 import errno
@@ -46,14 +45,13 @@ def flush(vmm: BlkVmm) -> int:
 # -- LU41: the index
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "ring.replay"), tags="LU41", domain={"requests": (1, 3, RING, RING + 1, 40)})
+@scenario(kernel=dict.fromkeys(SERIES, "ring.replay"), tags="LU41", domain={"requests": range(1, 6)})
 async def lu41_base_forgotten(sim: Simulator, *, requests: int = 3) -> None:
-    """Nobody asked for the index before the reset: all is done once more, with what the buffers hold meanwhile."""
+    """Nobody asked for the index before the reset: what the ring still holds is done again, with today's buffers."""
     vmm = await boot(sim, requests=requests)
     vmm.ram.write(DATA_AT, OTHER)  # the guest has its answer and uses the buffer for something else
     vmm = await LiveUpdate(vmm, variant="reset").replace("save", forget_base).run()
     await sim.settle()
-    assert not vmm.vq.used(), "the used index went back to 0, and forward to where the guest had seen it"
     if await vmm.read_sector(0) == OTHER:
         sim.violation("ring.replay", "a write that was answered before the update was done again, with other data")
 
@@ -181,9 +179,7 @@ FORGETS = "6.12+live-update-v1-pending-kick"
 """A device that keeps no kick while it is suspended, as that of 6.1 does not."""
 
 
-@scenario(
-    kernel={FORGETS: "queue.stalled", V1: (), V2: (), FIXED: ()}, tags=("LU45", "objection:kick-races-suspend")
-)
+@scenario(kernel={FORGETS: "queue.stalled", V1: (), V2: (), FIXED: ()}, tags=("LU45", "objection:kick-races-suspend"))
 async def lu45_kicked_while_suspended(sim: Simulator) -> None:
     """A kick while the disk is suspended, and none after RESUME: it depends on the device whether it is remembered."""
     update = LiveUpdate(await boot(sim)).after("suspend", guest_kicks).skip("kick")
@@ -193,9 +189,7 @@ async def lu45_kicked_while_suspended(sim: Simulator) -> None:
         sim.violation("queue.stalled", "the disk was resumed and does not look at its ring")
 
 
-@scenario(
-    kernel=dict.fromkeys(SERIES, "queue.stalled"), tags=("LU45", "objection:reset-instead", "objection:resume")
-)
+@scenario(kernel=dict.fromkeys(SERIES, "queue.stalled"), tags=("LU45", "objection:reset-instead", "objection:resume"))
 async def lu45_kicked_before_reset(sim: Simulator) -> None:
     """With a reset instead of RESUME no device remembers: the request is in the ring and nobody looks."""
     update = LiveUpdate(await boot(sim), variant="reset").after("suspend", guest_kicks).skip("kick")
