@@ -94,3 +94,48 @@ def test_a_mistake_is_one_clear_line_and_exit_2(args: list[object], message: str
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+# -- series
+
+
+V3 = """
+from vdpasim.core.series.live_update import REMAP_V2, V2
+from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
+
+SERIES = V2.derive(
+    "cli-v3",
+    "v2 with the push behind the store",
+    messages={VHOST_IOTLB_REMAP: REMAP_V2.moved("push", behind="store")},
+)
+"""
+
+
+def test_a_series_of_a_file_takes_the_place_of_the_story_s(tmp_path: Path) -> None:
+    mine = tmp_path / "v3.py"
+    mine.write_text(V3)
+    result = run(REMAP, "--series", mine)
+    assert result.exit_code == 1
+    assert "iotlb.divergence was expected and not found" in result.output
+    assert f"--kernel 6.12+cli-v3+lu-advertise --seed 0 --series {mine}" in result.output
+
+
+def test_two_series_are_compared_by_what_they_find() -> None:
+    result = run(REMAP, "--series", "live-update-v1", "--series", "live-update-fixed", "--diff")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1].split() == ["unbatched_remap", "6.12", "iotlb.divergence", "clean"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--diff"], "--diff compares two or more --series"),
+        (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
+        (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
+        (["--series", "nothing"], "neither a series nor a file"),
+    ],
+)
+def test_mistakes_with_series(flags: list[str], said: str) -> None:
+    result = run(REMAP, *flags)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())

@@ -279,6 +279,49 @@ def fork_owner(kernel: str) -> int:
 # -- bugs: what their stories see
 
 
+# -- series
+
+
+def lu_blk(kernel: str, story: Callable[[BlkVmm], Awaitable[Any]], series: str, **options: Any) -> Any:
+    return blk(f"{kernel}+{series}", story, **options)
+
+
+def successor_of_a_dead_image(kernel: str) -> list[str]:
+    async def story(vmm: BlkVmm) -> list[str]:
+        await vmm.exec(0x6000_0000_0000)
+        await vmm.device.new_owner()
+        return [ident for ident, _ in vmm.process.sim.kernel.violations]
+
+    found: list[str] = lu_blk(kernel, story, "live-update-v1", use_va=False)
+    return found
+
+
+async def _answer(call: Awaitable[None]) -> int:
+    try:
+        await call
+    except OSError as error:
+        return int(error.errno or 0)
+    return OK
+
+
+def run_before_the_remap(kernel: str) -> int:
+    async def story(vmm: BlkVmm) -> int:
+        await vmm.device.suspend()
+        await vmm.exec(0x6000_0000_0000)
+        await vmm.device.new_owner()
+        return await _answer(vmm.device.resume())
+
+    return int(lu_blk(kernel, story, "live-update-fixed"))
+
+
+def remap_to_other_memory(kernel: str) -> int:
+    async def story(vmm: BlkVmm) -> int:
+        other = vmm.process.mmap(RAM, vmm.process.memfd("other", RAM))
+        return await _answer(vmm.device.iotlb_remap(IOVA, RAM, other.addr))
+
+    return int(lu_blk(kernel, story, "live-update-fixed"))
+
+
 def told(story: str) -> Callable[[str], object]:
     """What a story of scenarios/history finds."""
     return lambda kernel: sorted({one.id for verdict in run(STORIES[story], kernel=kernel) for one in verdict.found})
@@ -347,6 +390,15 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
         E.EFAULT,
         E.EBUSY,
     ),
+    (
+        "live-update-fixed",
+        lambda kernel: request(Machine(kernel=kernel + "+lu-advertise"), vhost.VHOST_NEW_OWNER),
+        E.EFAULT,
+        E.EBUSY,
+    ),
+    ("lu-drops-old-mm", successor_of_a_dead_image, [], ["uaf.old-mm"]),
+    ("lu-guard-resume", run_before_the_remap, OK, E.EBUSY),
+    ("lu-guard-same-object", remap_to_other_memory, OK, E.EFAULT),
     ("lu-advertise", backend_bit(9), False, True),
     ("bug-message-without-iotlb", told("message_without_iotlb"), [], ["kernel.oops"]),
     ("bug-message-unlocked", explored("close_write"), [], ["kernel.oops"]),

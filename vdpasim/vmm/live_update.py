@@ -220,34 +220,35 @@ class LiveUpdate:
             ValueError: this variant has no such step.
         """
         for name in names:
-            del self._order[self._at(name)]
+            del self._order[self.at(name)]
         return self
 
     def move(self, name: str, *, before: str) -> LiveUpdate:
         """Make a step earlier, or later. Raises as :meth:`skip`."""
         self.skip(name)
-        self._order.insert(self._at(before), name)
+        self._order.insert(self.at(before), name)
         return self
 
     def replace(self, name: str, action: Action) -> LiveUpdate:
         """Do something else in the place of a step. Raises as :meth:`skip`."""
-        self._at(name)
+        self.at(name)
         self._actions[name] = action
         return self
 
     def before(self, name: str, action: Action) -> LiveUpdate:
         """Do something before a step. Raises as :meth:`skip`."""
-        self._at(name)
+        self.at(name)
         self._before.setdefault(name, []).append(action)
         return self
 
     def after(self, name: str, action: Action) -> LiveUpdate:
         """Do something behind a step. Raises as :meth:`skip`."""
-        self._at(name)
+        self.at(name)
         self._after.setdefault(name, []).append(action)
         return self
 
-    def _at(self, name: str) -> int:
+    def at(self, name: str) -> int:
+        """The position of a step. Raises as :meth:`skip`."""
         if name not in self._order:
             raise ValueError(f"no step {name!r} here; there are {', '.join(self._order)}")
         return self._order.index(name)
@@ -261,7 +262,7 @@ class LiveUpdate:
             OSError: a step was refused; :attr:`done` says how far it came.
         """
         if until is not None:
-            self._at(until)
+            self.at(until)
         for name in [name for name in self._order if name not in self.done]:
             for action in self._before.get(name, []):
                 await action(self)

@@ -35,7 +35,7 @@ Ioctls = Mapping["Ioctl", Handler[Request]]
 Messages = Mapping[int, Handler[IotlbMessage]]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Series:
     """One patch series."""
 
@@ -111,6 +111,9 @@ def _answer_message(
     handler(IotlbMessage(v, task, asid, msg, mainline, kept))
 
 
+SHIPPED = frozenset({"live-update-v1", "live-update-v2", "live-update-fixed"})
+"""Series whose switches stand in the tables of ``switches.py`` and ``profiles.py``."""
+
 FILES = ("live_update", "live_update_fixed")
 """Modules of this folder that register a series when they are imported."""
 
@@ -125,7 +128,7 @@ def register(one: Series) -> None:
     """
     if one.name in SERIES:
         raise ValueError(f"series {one.name!r} is registered twice")
-    own = [switch for switch in (*one.switches, Switch(one.name, one.doc)) if switch.name not in BUILT_IN]
+    own = [] if one.name in SHIPPED else [*one.switches, Switch(one.name, one.doc)]
     taken = [switch.name for switch in own if switch.name in SWITCHES]
     if taken:
         raise ValueError(f"series {one.name!r}: switch {taken[0]!r} is there already")
@@ -134,10 +137,6 @@ def register(one: Series) -> None:
     if one.implies:
         IMPLIED[one.name] = IMPLIED.get(one.name, frozenset()) | one.implies
     SERIES[one.name] = one
-
-
-BUILT_IN = frozenset(SWITCHES)
-"""Switches of the tables in ``switches.py``; the shipped series have theirs there."""
 
 
 def load() -> None:
