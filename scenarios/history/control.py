@@ -47,8 +47,8 @@ async def config_eventfd_of_the_last_open(sim: Simulator) -> None:
 
 @scenario(
     kernel={
-        "7.1": "history.config-eventfd-lost",
-        "tip-F5": "history.config-eventfd-lost",
+        "7.1": ("history.config-eventfd-lost", "irq.config-lost"),
+        "tip-F5": ("history.config-eventfd-lost", "irq.config-lost"),
         "6.1": (),
         "6.12": (),
         "tip": (),
@@ -143,8 +143,8 @@ async def replayed(vmm: BlkVmm) -> bool:
 
 @scenario(
     kernel={
-        "6.1": "history.request-replayed",
-        "tip-ring-needs-suspend": "history.request-replayed",
+        "6.1": ("history.request-replayed", "ring.replay"),
+        "tip-ring-needs-suspend": ("history.request-replayed", "ring.replay"),
         "6.12": (),
         "7.1": (),
         "tip": (),
@@ -158,8 +158,8 @@ async def base_of_a_running_ring(sim: Simulator) -> None:
 
 @scenario(
     kernel={
-        "tip-suspend-needs-driver-ok": "history.suspended-while-running",
-        "6.1": "history.suspended-while-running",
+        "tip-suspend-needs-driver-ok": ("history.suspended-while-running", "ring.replay"),
+        "6.1": ("history.suspended-while-running", "ring.replay"),
         "6.12": (),
         "tip": (),
     }

@@ -49,6 +49,52 @@ def test_an_expected_bug_that_does_not_come_fails(tmp_path: Path) -> None:
     assert "iotlb.divergence was expected and not found" in result.output
 
 
+CARELESS = '''"""A device is resumed that was not suspended."""
+
+from vdpasim.scenario import scenario
+from vdpasim.vmm.blk import BlkVmm
+
+
+@scenario({expect})
+async def careless(sim):
+    """RESUME without SUSPEND."""
+    vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+    await vmm.device.resume()
+'''
+
+
+def test_a_mistake_of_the_program_is_a_note_and_counts_where_it_is_asked_for(tmp_path: Path) -> None:
+    story = tmp_path / "careless.py"
+    story.write_text(CARELESS.format(expect=""))
+    result = run(story)
+    assert result.exit_code == 0
+    assert "note  vmm.resume-without-suspend: vhost-vdpa-0" in result.output
+    assert "note  vmm.resume-without-suspend" in run("--explain", story).output
+    strict = run("--strict", story)
+    assert strict.exit_code == 1
+    assert "FAIL  careless" in strict.output
+    assert "--seed 0 --strict" in strict.output
+    assert json.loads(run("--json", story).output)[0]["notes"][0]["id"] == "vmm.resume-without-suspend"
+    story.write_text(CARELESS.format(expect='expect="vmm.resume-without-suspend"'))
+    assert run(story).exit_code == run("--strict", story).exit_code == 0
+
+
+def test_an_explained_finding_fits_a_screen() -> None:
+    result = run("--explain", f"{SCENARIOS / 'live_update' / 'stale_write.py'}", "--kernel", "6.12+live-update-v1")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert len(lines) <= 40
+    for wanted in (
+        "  dma.stale-va",
+        "    promised:  vmm/ram+0x9000 (512)",
+        "    touched:   vmm/heap+0x9000 (512)",
+        "    steps before, and the event itself:",
+    ):
+        assert wanted in lines
+    assert any(": owner device=vhost-vdpa-0 old=mm:vmm-0 new=mm:vmm-1" in line for line in lines)
+    assert any(line.startswith("  rerun: vdpasim run ") for line in lines)
+
+
 def test_json_ktap_junit_and_traces_are_written(tmp_path: Path) -> None:
     assert json.loads(run("--json", REMAP).output)[0]["expected"] == ["iotlb.divergence"]
     assert run("--ktap", REMAP).output.startswith("KTAP version 1\n1..2\nok 1 ")

@@ -33,7 +33,7 @@ def test_a_failure_shows_findings_last_events_and_the_command() -> None:
 def test_json_names_everything() -> None:
     rows = json.loads(reports.to_json([GOOD, BAD]))
     assert [row["passed"] for row in rows] == [True, False]
-    assert rows[1]["found"] == [{"id": "dma.fault", "text": FINDING.text, "seq": 9}]
+    assert rows[1]["found"] == [{"id": "dma.fault", "text": FINDING.text, "seq": 9, "steps": []}]
 
 
 def test_ktap_is_what_kernel_ci_reads() -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
 @click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
+@click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
+@click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
@@ -49,6 +51,8 @@ def command(
     series: tuple[str, ...],
     diff: bool,
     demo: bool,
+    strict: bool,
+    explain: bool,
     as_json: bool,
     as_ktap: bool,
     junitxml: Path | None,
@@ -63,7 +67,7 @@ def command(
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
-        play = partial(run, seed=seed, settings=pairs, faults=planned, record=record)
+        play = partial(run, seed=seed, settings=pairs, faults=planned, record=record, strict=strict)
         chosen = _series(series, diff=diff)
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
@@ -77,7 +81,7 @@ def command(
         told = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
         click.echo(comparison.render(told, [which.name for which in chosen]), nl=False)
         return
-    render = reports.told if demo else reports.table
+    render = reports.explained if explain else reports.told if demo else reports.table
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)

@@ -4,6 +4,10 @@ Theory. Each run gets a fresh machine, the standard checks, and a text trace. Wh
 of the checks, of the error the story ended with (an AssertionError is ``assertion``, a refusal nobody caught
 ``oserror``, a deadlock ``deadlock``, anything else ``error``), of requests that are not modelled and of faults that
 never fired. The verdict compares that set with the ids that are expected.
+
+Mistakes of the program (``vmm.*``) are notes: they count, and are found, where the scenario expects their id or the run
+is strict. When the story has ended, calls and workers it left behind run to their end, so that a check may say what
+did *not* happen; the actors do not.
 """
 
 from __future__ import annotations
@@ -18,10 +22,11 @@ import attrs
 
 from vdpasim import __version__
 from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard
+from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
+from vdpasim.sim.hosts import Actor
 from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
@@ -50,6 +55,8 @@ class Verdict:
     steps: int
     rerun: str
     """The one command that does this run again."""
+    notes: tuple[Finding, ...] = ()
+    """Mistakes of the program that do not count."""
 
     @property
     def line(self) -> str:
@@ -69,10 +76,11 @@ def run(
     settings: dict[str, str] | None = None,
     faults: Iterable[str] = (),
     record: Record | None = None,
+    strict: bool = False,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
-    ``record`` is asked once a run where its trace goes.
+    ``record`` is asked once a run where its trace goes; ``strict`` makes mistakes of the program count.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -85,7 +93,8 @@ def run(
     added = tuple(faults)
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
-    return [_run_one(found, one, seed, values, added, flags, record) for one in kernels]
+    flags += " --strict" * strict
+    return [_run_one(found, one, seed, values, added, flags, record, strict=strict) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -111,10 +120,13 @@ def _run_one(
     faults: tuple[str, ...],
     flags: str,
     record: Record | None,
+    *,
+    strict: bool,
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
-    oracles = standard()
+    oracles, critics = standard(), vmm_mistakes(sim.kernel.abi)
+    watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
     rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
@@ -124,7 +136,7 @@ def _run_one(
         trace.event(event)
         if recorder:
             recorder.writer.event(event)
-        for oracle in oracles:
+        for oracle in watchers:
             oracle.event(event)
         if event[3] == Kind.UNMODELLED:
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
@@ -132,18 +144,23 @@ def _run_one(
     sim.listen(sink)
     try:
         ended = _play(sim, found, values)
+        still = come_to_rest(sim)
     except BaseException:
         if recorder:
             recorder.stream.close()  # a bug of ours: the trace as far as it came
         raise
-    for oracle in oracles:
+    for oracle in watchers:
+        if still:
+            oracle.event((sim.kernel.seq, sim.kernel.now, "-", Kind.STILL))
         oracle.finish()
     unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
     findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
+    expected = story.expected(kernel)
+    mistakes = [finding for critic in critics for finding in critic.findings]
+    findings += [finding for finding in mistakes if strict or finding.id in expected]
+    ids = frozenset(finding.id for finding in findings)
     if recorder:
         recorder.finish(findings)
-    ids = frozenset(finding.id for finding in findings)
-    expected = story.expected(kernel)
     passed = ids == expected
     return Verdict(
         found.ident,
@@ -156,7 +173,19 @@ def _run_one(
         trace.text(),
         sim.kernel.steps,
         rerun,
+        tuple(finding for finding in mistakes if finding not in findings),
     )
+
+
+def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
+    """Run what a story left behind, but none of its actors; whether nothing is left then."""
+    kernel = sim.kernel
+    for _ in range(limit):
+        left = [i for i, unit in enumerate(kernel.ready) if not isinstance(unit, Actor)]
+        if not left:
+            return True
+        kernel.step(left[0])
+    return False
 
 
 class Recorder:

@@ -28,6 +28,7 @@ from vdpasim.uapi.virtio_config import (
     VIRTIO_F_VERSION_1,
 )
 from vdpasim.uapi.virtio_ring import VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC
+from vdpasim.vmm.blk import KNOWN
 from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
 from vdpasim.vmm.packed import PackedVirtqueue
@@ -114,11 +115,22 @@ class NetVmm:
 
     @classmethod
     async def boot(
-        cls, process: Process, path: str, *, pairs: int = 1, without: tuple[int, ...] = (), backend_features: int = 0x6
+        cls,
+        process: Process,
+        path: str,
+        *,
+        pairs: int = 1,
+        without: tuple[int, ...] = (),
+        backend_features: int | None = None,
     ) -> NetVmm:
-        """Create, become the owner, negotiate all but the features ``without``, and start ``pairs`` queue pairs."""
+        """Create, become the owner, negotiate all but the features ``without``, and start ``pairs`` queue pairs.
+
+        Without ``backend_features`` it acks what it knows how to use, as far as the device offers it.
+        """
         vmm = await cls.create(process, path)
         await vmm.device.set_owner()
+        if backend_features is None:
+            backend_features = await vmm.device.get_backend_features() & KNOWN
         await vmm.device.set_backend_features(backend_features)
         await vmm.negotiate(without)
         await vmm.device.iotlb_update(IOVA, RAM, vmm.ram.addr)

@@ -153,6 +153,8 @@ class VdpaSim(VdpaDevice):
     passes: int = 0
     interrupts: int = 0
     config_cb: Callable[[], None] | None = None
+    spaces_told: dict[int, str | None] = attrs.Factory(dict["int", "str | None"])
+    """Queue -> the address space that the last SPACE event named."""
     config: bytearray = attrs.field(kw_only=True)
     config_own: bytearray = attrs.field(init=False)
     """The config space as the device, not a driver, wrote it."""
@@ -171,7 +173,8 @@ class VdpaSim(VdpaDevice):
 
     def _new_vq(self, index: int) -> VdpasimVirtqueue:
         report = partial(self._report, index)
-        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name))
+        vring = Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name, index=index)
+        vq = VdpasimVirtqueue(vring)
         self._vq_reset(vq)
         return vq
 
@@ -197,9 +200,11 @@ class VdpaSim(VdpaDevice):
     def _pass(self) -> Steps:
         if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
             hit("sim.worker.dead-mm")
+            self._say_idle(-1, "dead-mm")
             return
         if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
             hit("sim.worker.not-running")
+            self._say_idle(-1, "not-running")
             return
         self.passes += 1
         yield from self.behaviour.work(self)
@@ -213,11 +218,25 @@ class VdpaSim(VdpaDevice):
         if vq.cb is not None:
             self.interrupts += 1
             vq.cb()
+        else:
+            self._say_quiet(vq.vring.index, "no-callback")
+
+    def _say_quiet(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.QUIET, self.name, idx, why)
+
+    def _say_idle(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.IDLE, self.name, idx, why)
 
     def notify_config(self) -> None:
         """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that."""
+        if self.kernel.sink:
+            self.kernel.emit(Kind.CONFIG, self.name)
         if self.config_cb is not None:
             self.config_cb()
+        else:
+            self._say_quiet(-1, "no-callback")
 
     def change_config(self, offset: int, data: bytes) -> None:
         """The device itself writes its config space, and interrupts if its kind does."""
@@ -231,7 +250,7 @@ class VdpaSim(VdpaDevice):
             if vq.vring.need_notify():
                 self.notify(vq)
         except KernelError:
-            pass
+            self._say_quiet(vq.vring.index, "unreadable")
 
     def complete(self, vring: Vringh, head: int, length: int) -> None:
         """Return a chain; a used ring that cannot be written loses it, and the device does not care."""
@@ -293,11 +312,13 @@ class VdpaSim(VdpaDevice):
         self.kicks += 1
         if self.status & VIRTIO_CONFIG_S_DRIVER_OK and not self.running and self.kernel.on("pending-kick"):
             hit("sim.kick.remembered")
+            self._say_idle(idx, "remembered")
             self.pending_kick = True
         elif self.vqs[idx].ready:
             self.schedule_work()
         else:
             hit("sim.kick.ignored")
+            self._say_idle(idx, "not-ready")
 
     def get_vq_num_max(self) -> int:
         return self.attr.queue_size
@@ -469,6 +490,10 @@ class VdpaSim(VdpaDevice):
     ) -> None:
         vring = self.vqs[index].vring
         space = "va" if vring.mm is not None else "pa"
+        seen = vring.mm.ident if vring.mm is not None else None
+        if self.spaces_told.get(index, "") != seen:
+            self.spaces_told[index] = seen
+            self.kernel.emit(Kind.SPACE, self.name, index, seen)
         target = "passthrough-" + space if vring.map.passthrough else space
         self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
 

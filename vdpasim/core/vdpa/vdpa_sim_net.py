@@ -215,12 +215,7 @@ class VdpasimNet:
             yield Point(sim.name + ".signal")
         else:
             sim.complete(vq.vring, head, length)
-        try:
-            wanted = vq.vring.need_notify()
-        except KernelError:
-            wanted = False
-        if wanted:
-            sim.notify(vq)
+        sim.notify_if_wanted(vq)
 
     @staticmethod
     def _accepts(sim: VdpaSim, frame: bytes | bytearray, at: int = 0) -> bool:
