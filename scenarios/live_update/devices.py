@@ -15,6 +15,8 @@ from vdpasim.vmm.live_update import BLOCK, Block, LiveUpdate, LiveVmm
 
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 
+BOGUS = ("dma.bogus-pa", "unpin.wrong-frame")
+
 FAR = 1 << 32
 BOTH = "NEW_OWNER,IOTLB_REMAP"
 
@@ -34,7 +36,7 @@ async def pinned(sim: Simulator, advertise: str) -> LiveVmm:
 
 
 @scenario(
-    kernel={V1: "dma.fault", V2: "dma.fault", FIXED: ()},
+    kernel={V1: BOGUS, V2: BOGUS, FIXED: ()},
     tags=("LU18", "objection:same-pages"),
     domain={"batched": (False, True)},
 )
@@ -96,7 +98,7 @@ async def lu19_single_entries(sim: Simulator, *, blocks: int = 3) -> None:
 
 
 @scenario(
-    kernel={V1: ("dma.fault", "iotlb.divergence"), V2: (), FIXED: ()},
+    kernel={V1: ("dma.stale-va", "iotlb.divergence"), V2: (), FIXED: ()},
     options={"batch_mapping": False},
     tags=("LU19", "objection:dma-map-only"),
     domain={"blocks": range(1, 5)},

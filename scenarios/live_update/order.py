@@ -18,6 +18,9 @@ from vdpasim.vmm.live_update import LiveUpdate
 MAINLINE, V1, V2 = "6.12", "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"
 FIXED, GUARDED = "6.12+live-update-fixed", "6.12+live-update-fixed+lu-guard-resume"
 
+RUINED = ("dma.stale-va", "irq.lost")
+"""What it takes for a request it completes, without an interrupt, since it is malformed."""
+
 Variant = Literal["resume", "reset"]
 Way = Literal["exec", "transfer"]
 
@@ -70,7 +73,7 @@ async def remap_last(sim: Simulator, blocks: int, variant: Variant, *, heap: boo
 
 
 @scenario(
-    kernel={V1: "dma.fault", V2: "dma.fault", FIXED: "dma.fault", GUARDED: ()},
+    kernel={V1: "dma.stale-va", V2: "dma.stale-va", FIXED: "dma.stale-va", GUARDED: ()},
     tags=("LU01", "objection:resume"),
     domain={"blocks": range(1, 5), "variant": ("resume", "reset")},
 )
@@ -80,7 +83,7 @@ async def lu01_run_before_remap(sim: Simulator, *, blocks: int = 3, variant: Var
 
 
 @scenario(
-    kernel={V1: "dma.wrong-object", V2: "dma.wrong-object", FIXED: "dma.wrong-object", GUARDED: ()},
+    kernel={V1: RUINED, V2: RUINED, FIXED: RUINED, GUARDED: ()},
     tags=("LU01", "objection:security"),
     domain={"blocks": range(1, 5), "variant": ("resume", "reset")},
 )
@@ -114,7 +117,7 @@ async def lu03_remap_before_new_owner(sim: Simulator, *, blocks: int = 3, way: W
 
 
 @scenario(
-    kernel={V1: "dma.fault", V2: "dma.fault", FIXED: "dma.fault", GUARDED: ()},
+    kernel={V1: "dma.stale-va", V2: "dma.stale-va", FIXED: "dma.stale-va", GUARDED: ()},
     tags=("LU04", "objection:same-pages"),
     domain={"blocks": range(1, 5), "variant": ("resume", "reset"), "way": ("exec", "transfer")},
 )
@@ -133,7 +136,7 @@ async def lu04_no_remap(
 
 
 @scenario(
-    kernel={V1: "dma.fault", V2: "dma.fault", FIXED: "dma.fault", GUARDED: ()},
+    kernel={V1: "dma.stale-va", V2: "dma.stale-va", FIXED: "dma.stale-va", GUARDED: ()},
     tags=("LU25", "objection:same-pages"),
     domain={"blocks": range(3, 6), "forgotten": (1, 2)},
 )
