@@ -88,7 +88,7 @@ async def lu18_fixed(sim: Simulator) -> None:
     domain={"blocks": range(1, 5)},
 )
 async def lu19_single_entries(sim: Simulator, *, blocks: int = 3) -> None:
-    """One REMAP for a device that has dma_map only: v1 jumps to address 0, v2 says EINVAL and leaves the VMM nothing."""
+    """One REMAP for a device that has dma_map only: v1 jumps to address 0, v2 says EINVAL and that is all."""
     vmm = await disk(sim, blocks=blocks)
     if sim.kernel.switches.spec == FIXED:
         await works(await LiveUpdate(vmm, batched=False).run())

@@ -1,8 +1,8 @@
-"""Other ways to tell the device the new addresses: UPDATE, INVALIDATE and UPDATE, and what is not worth it (LU21, 22, 27).
+"""Other ways to tell the device the new addresses: UPDATE, INVALIDATE and UPDATE, another buffer (LU21, 22, 27).
 
 UPDATE over an entry is refused, so a VMM without REMAP must take the entry away first. That works, and it is what the
 series were written to avoid: a device that pins gives every page back and takes it again, and in between it has no
-map. Buffers that are no guest memory, as those of a shadow virtqueue, are made anew by the new image: there it is right.
+map. Buffers that are no guest memory, those of a shadow virtqueue, are made anew by the new image: there it is right.
 """
 
 import errno
@@ -138,7 +138,10 @@ async def only_guest_memory(update: LiveUpdate) -> None:
     await update.vmm.device.batch_end()
 
 
-@scenario(kernel={V1: "dma.wrong-object", V2: "dma.wrong-object", FIXED: "dma.wrong-object", SAME_OBJECT: ()}, tags="LU27")
+@scenario(
+    kernel={V1: "dma.wrong-object", V2: "dma.wrong-object", FIXED: "dma.wrong-object", SAME_OBJECT: ()},
+    tags="LU27",
+)
 async def lu27_shadow_buffers_remapped(sim: Simulator) -> None:
     """Treated as guest memory: the entry made for the old image's buffers now shows other ones."""
     update = await shadow(sim, dropped=False)
