@@ -7,7 +7,8 @@ the identity over all 64 bits, and the first pushed map, even an empty one, repl
 back.
 
 In VA mode (``use_va``) the worker borrows the bound address space while it works, so that an owner that goes meanwhile
-leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is
+accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
