@@ -18,6 +18,7 @@ TEXT = b"the guest's sector".ljust(SECTOR, b".")
     kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"),
     expect=("iotlb.divergence", "dma.stale-va"),
     demo=True,
+    tags=("LU12", "objection:security"),
 )
 async def stale_write(sim: Simulator) -> None:
     """The disk writes into the new image's heap, and the guest's buffer stays as it was."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from vdpasim.core.ports import Mm
     from vdpasim.sim import Simulator
+    from vdpasim.uapi.ioctl import Ioctl
 
 
 def pin(check: Accounting, pages: int, total: int) -> None:

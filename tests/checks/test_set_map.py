@@ -35,3 +35,11 @@ async def plugged(sim: Simulator) -> None:
 def test_a_device_that_is_full_is_caught_and_one_with_room_is_not() -> None:
     assert "set-map.ignored-error" in stories.ids(plugged, options={"max_iotlb_entries": 2})
     assert stories.watch(plugged) == []
+
+
+@pytest.mark.parametrize(("what", "wanted"), [("set_map:EIO", 1), ("set_map:drop", 0), ("dma_map:EIO", 0)])
+def test_a_fault_plan_refuses_as_a_device_does(what: str, wanted: int) -> None:
+    check = SetMap()
+    feed(check, Kind.FAULT, device="d", what=what, errno=5 if what.endswith("EIO") else 0)
+    feed(check, Kind.EXIT, op="write", file="f", ret=72, handler_errno=0, rule=None)
+    assert [finding.text.partition(":")[0] for finding in check.findings] == ["d"] * wanted

@@ -33,7 +33,7 @@ def test_demo_plays_a_selection() -> None:
 
 def test_a_story_whose_bug_is_gone_fails(tmp_path: Path) -> None:
     swapped = tmp_path / "swapped.py"
-    swapped.write_text(REMAP.read_text().replace('expect="iotlb.divergence", ', ""))
+    swapped.write_text(REMAP.read_text().replace('expect="iotlb.divergence",', ""))
     result = run(swapped)
     assert result.exit_code == 1
     assert "iotlb.divergence" in result.output

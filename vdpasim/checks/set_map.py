@@ -15,18 +15,24 @@ class SetMap(Oracle):
 
     def __init__(self) -> None:
         super().__init__()
-        self.refused: dict[str, list[tuple[int, str, int, int]]] = {}
-        """Unit -> (when, device, asid, errno)."""
+        self.refused: dict[str, list[tuple[int, str, int | None, int]]] = {}
+        """Unit -> (when, device, asid, errno); a fault plan does not say which address space."""
 
     def on_push(self, seq: int, device: str, asid: int, maps: int, errno: int) -> None:
         """A map was handed over, or was not."""
         if errno:
             self.refused.setdefault(self.unit, []).append((seq, device, asid, errno))
 
+    def on_fault(self, seq: int, device: str, what: str, errno: int) -> None:
+        """A fault plan lets the device refuse; a map that it drops the device says it took."""
+        if what.startswith("set_map:") and errno:
+            self.refused.setdefault(self.unit, []).append((seq, device, None, errno))
+
     def on_exit(self, seq: int, op: str, file: str, ret: int, handler_errno: int, rule: str | None) -> None:
         """The caller learns of it or does not."""
         for when, device, asid, errno in self.refused.pop(self.unit, ()):
             if ret >= 0:
-                text = f"{device} asid {asid}: the device refused the map with {E.name(errno)}, {op} returned {ret}"
-                where = {"device": device, "asid": asid}
+                which = "" if asid is None else f" asid {asid}"
+                text = f"{device}{which}: the device refused the map with {E.name(errno)}, {op} returned {ret}"
+                where = {"device": device} if asid is None else {"device": device, "asid": asid}
                 self.tell("set-map.ignored-error", text, when, seq, once=(device, asid), where=where)

@@ -107,6 +107,12 @@ class Mm(Protocol):
     def alive(self) -> bool:
         """False once the last user (task or CLONE_VM holder) has gone: ``mmget_not_zero`` would fail."""
 
+    def get_user(self) -> bool:
+        """One more user (``mmget_not_zero``); False, and none, once the last has gone."""
+
+    def put_user(self) -> None:
+        """One user less (``mmput``)."""
+
     @property
     def seq(self) -> int:
         """Changes with every change of the map; caches of translations are valid for one value."""

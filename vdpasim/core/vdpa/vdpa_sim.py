@@ -6,8 +6,9 @@ else clears the flag, not even close. Each address space has a map of its own. S
 the identity over all 64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it
 back.
 
-In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at
-all. Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+In VA mode (``use_va``) the worker borrows the bound address space while it works, so that an owner that goes meanwhile
+leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is
+accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
@@ -163,16 +164,21 @@ class VdpaSim(VdpaDevice):
         self.mutex.unlock()
 
     def _pass(self) -> Steps:
-        if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
+        mm = self.mm_bound if self.use_va else None
+        if mm is not None and not mm.get_user():
             hit("sim.worker.dead-mm")
             self._say_idle(-1, "dead-mm")
             return
-        if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
-            hit("sim.worker.not-running")
-            self._say_idle(-1, "not-running")
-            return
-        self.passes += 1
-        yield from self.behaviour.work(self)
+        try:
+            if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
+                hit("sim.worker.not-running")
+                self._say_idle(-1, "not-running")
+                return
+            self.passes += 1
+            yield from self.behaviour.work(self)
+        finally:
+            if mm is not None:
+                mm.put_user()
 
     def schedule_work(self) -> None:
         """Queue the worker, once."""
