@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
+    "downtime": "Count what a live update costs while the guest stands still.",
     "faults": "List the faults a run can be given, and say what one would do.",
     "trace": "Show, compare and export recorded runs.",
     "check": "Judge a recorded run again.",
