@@ -21,7 +21,7 @@ from tests.pytest_plugin.support import PLUGIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ("conform", "downtime", "explore", "faults", "live-update", "pytest", "traces")
+NAMES = ("conform", "downtime", "explore", "faults", "live-update", "matrix", "pytest", "traces")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
 """Pages with commands."""
 

@@ -17,6 +17,7 @@ import click
 
 COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
+    "matrix": "Play scenarios on many kernels, series, ABIs and mapping modes.",
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
     "downtime": "Count what a live update costs while the guest stands still.",

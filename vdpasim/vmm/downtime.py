@@ -201,9 +201,7 @@ class Bench:
         vmm.ram.write(HEADER_AT, HEADER.pack(kind, 0, 0))
         vmm.ram.write(STATUS_AT, b"\xff")
         data = Buffer(vmm.blocks[-1].iova, SECTOR, writable=kind == blk.VIRTIO_BLK_T_IN)
-        vmm.vq.add(
-            Buffer(vmm.vq.iova(HEADER_AT), HEADER.size), data, Buffer(vmm.vq.iova(STATUS_AT), 1, writable=True)
-        )
+        vmm.vq.add(Buffer(vmm.vq.iova(HEADER_AT), HEADER.size), data, Buffer(vmm.vq.iova(STATUS_AT), 1, writable=True))
         vmm.kick.write_nowait(KICK)
         vmm.call.read_nowait(8)
         vmm.vq.used()
