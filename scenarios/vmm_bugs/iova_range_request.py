@@ -1,7 +1,7 @@
 """GET_IOVA_RANGE sent under the number of another request.
 
-Source: rust-vmm/vhost #106. The function that asks for the range of I/O addresses used the wrong request; no test
-called it. A request carries a size, not the meaning of its argument: a kernel that knows the number does what that says.
+Source: rust-vmm/vhost #106. The function that asks for the range of I/O addresses sent GET_VRING_NUM, and no test
+called it. A request carries a size, not the meaning of its argument: a kernel that knows the number does what it says.
 """
 
 from vdpasim.scenario import scenario

@@ -16,7 +16,7 @@ KERNELS = ("6.1", "6.12", "7.1", "tip")
 
 @scenario(kernel=dict.fromkeys(KERNELS, "vmm.open-after-removal"), domain={"keeper": ("thread", "child")})
 async def leaked_descriptor(sim: Simulator, *, keeper: str = "child") -> None:
-    """The VMM closes its descriptor, and somebody still has it: EBUSY."""
+    """The VMM closes its descriptor, and somebody still has it: it can neither be removed nor opened."""
     path = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path
     vmm = await BlkVmm.boot(sim.process("vmm"), path)
     if keeper == "child":
@@ -24,6 +24,8 @@ async def leaked_descriptor(sim: Simulator, *, keeper: str = "child") -> None:
     else:
         vmm.process.dup(vmm.file)
     await vmm.file.aclose()
+    with refused(errno.EBUSY):
+        sim.vdpa.dev_del("disk")
     with refused(errno.EBUSY):
         await vmm.process.open(path)
     sim.violation("vmm.open-after-removal", f"the disk was unplugged, and a {keeper} has it open")
@@ -40,5 +42,7 @@ async def leaked_descriptor_fixed(sim: Simulator, *, keeper: str = "child") -> N
     else:
         await vmm.process.dup(vmm.file).aclose()
     await vmm.file.aclose()
+    sim.vdpa.dev_del("disk")
+    path = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path
     again = await BlkVmm.boot(vmm.process, path)
     await again.write_sector(0, bytes(SECTOR))

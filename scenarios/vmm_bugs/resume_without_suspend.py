@@ -1,8 +1,8 @@
 """RESUME of a device that was never suspended.
 
 Source: cloud-hypervisor #6510, #6516 and #6536: every device of a machine was resumed, and the vDPA ones had not been
-paused. Newer kernels take a RESUME too many without a word; 6.1 does not know the request, so the same VMM cannot resume
-its machine there at all.
+paused. Newer kernels take a RESUME too many without a word; 6.1 does not know the request, so the same VMM cannot
+resume its machine there at all.
 """
 
 import errno

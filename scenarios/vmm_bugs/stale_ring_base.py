@@ -1,7 +1,7 @@
 """A ring index of before the guest's driver reset the device, set after it.
 
-Source: cloud-hypervisor #7964. At each start of the device the VMM took the avail index it found in guest memory for the
-base: 0, then 16, then 256, and that was the driver before. A driver that resets its device begins its rings at 0; a
+Source: cloud-hypervisor #7964. At each start of the device the VMM took the avail index it found in guest memory for
+the base: 0, then 16, then 256, and that was the driver before. A driver that resets its device begins its rings at 0; a
 device that begins elsewhere takes a ring that was just filled for an empty one, or reports where nobody looks.
 """
 
