@@ -16,7 +16,7 @@ from vdpasim.vmm.live_update import LiveUpdate, LiveVmm
 
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 SERIES = (V1, V2, FIXED)
-PINNED = {"use_va": False}
+PINNED: dict[str, int | bool] = {"use_va": False}
 PAGE = 4096
 PAGES = RAM // PAGE
 TEXT = b"in the guest's memory".ljust(SECTOR, b".")
