@@ -71,6 +71,7 @@ async def lu47_kept_at_exec(sim: Simulator) -> None:
     vmm.process.set_cloexec(vmm.file.fd, cloexec=False)
     await vmm.process.exec()
     assert await vmm.device.get_status() == 0xF
+    await vmm.file.aclose()
 
 
 @scenario(kernel=(*MAINLINE, *SERIES), tags="LU48", domain={"way": ("exec", "transfer")})
@@ -86,6 +87,7 @@ async def lu48_opened_again(sim: Simulator, *, way: str = "exec") -> None:
     with refused(errno.EBUSY):
         await process.open(path)
     assert await vmm.device.get_status() == 0xF
+    await vmm.file.aclose()
 
 
 @scenario(kernel=(*MAINLINE, *SERIES), tags="LU48:twin")
