@@ -341,6 +341,8 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F3", cache_of_a_moved_ring, True, False),
     ("F4", size_beyond_the_maximum, OK, E.EINVAL),
     ("F5", config_eventfd_after_a_bad_one, False, True),
+    ("F6", explored("config_interrupt"), ["kernel.oops"], []),
+    ("F7", explored("call_interrupt"), ["kernel.oops"], []),
     ("F8", ring_addresses_when_the_iotlb_comes, 0x1000, 0),
     ("F9", iotlb_after_features_without_it, True, False),
     ("F10", zero_sectors_at_the_end, 0, 1),
@@ -402,6 +404,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("lu-advertise", backend_bit(9), False, True),
     ("bug-message-without-iotlb", told("message_without_iotlb"), [], ["kernel.oops"]),
     ("bug-message-unlocked", explored("close_write"), [], ["kernel.oops"]),
+    ("bug-backend-fd-twice", explored("backend_fd"), [], ["kernel.oops"]),
     ("bug-message-padding", told("message_padding"), [], ["kernel.leak"]),
     ("bug-no-msg-v2", told("program_of_32_bits"), [], ["history.shut-out"]),
     ("bug-miss-last-byte", told("miss_of_the_last_byte"), [], ["history.queue-sleeps"]),
@@ -452,6 +455,11 @@ def test_a_switch_changes_what_a_caller_sees(
 ) -> None:
     assert seen(f"tip-{switch}") == off
     assert seen(f"tip+{switch}") == on
+
+
+def test_f4_is_two_things() -> None:
+    seen = explored("vring_num")
+    assert (seen("tip-F4"), seen("tip")) == (["vring.size-lost"], [])
 
 
 def test_every_switch_that_is_modelled_has_an_effect_here() -> None:

@@ -17,8 +17,10 @@ import click
 
 COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
+    "matrix": "Play scenarios on many kernels, series, ABIs and mapping modes.",
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
+    "downtime": "Count what a live update costs while the guest stands still.",
     "faults": "List the faults a run can be given, and say what one would do.",
     "trace": "Show, compare and export recorded runs.",
     "check": "Judge a recorded run again.",

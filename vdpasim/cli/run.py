@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
 @click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
+@click.option("--objections", is_flag=True, help="What the runs say to each objection that was raised on the list.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
@@ -50,6 +51,7 @@ def command(
     series: tuple[str, ...],
     diff: bool,
     demo: bool,
+    objections: bool,
     as_json: bool,
     as_ktap: bool,
     junitxml: Path | None,
@@ -80,7 +82,7 @@ def command(
         told = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
         click.echo(comparison.render(told, [which.name for which in chosen]), nl=False)
         return
-    render = reports.told if demo else reports.table
+    render = reports.by_objection if objections else reports.told if demo else reports.by_catalogue
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)

@@ -109,15 +109,17 @@ def _serve(sim: NetPeer, index: int, point: str, step: PeerStep) -> Steps:
     except KernelError:
         _error(sim)
     if done:
-        _interrupt(sim, vq)
+        yield from _interrupt(sim, vq)
 
 
-def _interrupt(sim: NetPeer, vq: VdpasimVirtqueue) -> None:
+def _interrupt(sim: NetPeer, vq: VdpasimVirtqueue) -> Steps:
     try:
-        if vq.vring.need_notify():
-            sim.notify(vq)
+        wanted = vq.vring.need_notify()
     except KernelError:
         _error(sim)
+    else:
+        if wanted:
+            yield from sim.interrupt(vq)
 
 
 def _error(sim: NetPeer) -> None:

@@ -51,6 +51,8 @@ class Verdict:
     steps: int
     rerun: str
     """The one command that does this run again."""
+    tags: tuple[str, ...] = ()
+    """What the scenario belongs to."""
 
     @property
     def line(self) -> str:
@@ -161,6 +163,7 @@ def _run_one(
         trace.text(),
         sim.kernel.steps,
         rerun,
+        story.tags,
     )
 
 

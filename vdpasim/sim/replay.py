@@ -108,7 +108,7 @@ class Replay:
         self.outcome = Outcome()
         self.header = self._header()
         self.scenario = str(self.header.get("scenario", ""))
-        self.sim = self._machine()
+        self.sim: Simulator = self._machine()
         self.kernel = self.sim.kernel
         self._checksums = Checksums(self.sim)
         self._events: list[tuple[str, Event]] = []

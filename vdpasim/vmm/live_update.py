@@ -28,14 +28,16 @@ from vdpasim.uapi.vhost_types import (
     VHOST_BACKEND_F_SUSPEND,
 )
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
-from vdpasim.vmm.blk import DATA_AT, HEADER, HEADER_AT, IOVA, RAM, SECTOR, STATUS_AT, BlkVmm
-from vdpasim.vmm.guest import Buffer
+from vdpasim.vmm.blk import DATA_AT, HEADER, HEADER_AT, IOVA, QUEUE_NUM, RAM, SECTOR, STATUS_AT, BlkVmm
+from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
 
 if TYPE_CHECKING:
     from vdpasim.sim import File, Process, Region
 
 Variant = Literal["resume", "reset"]
+SystemEvent = Literal["reset", "shutdown", "crash"]
+"""What a guest does to its machine (KVM_EXIT_SYSTEM_EVENT)."""
 Way = Literal["exec", "transfer"]
 
 NEW_ADDRESS = 0x6000_0000_0000
@@ -77,6 +79,7 @@ STEPS: tuple[Step, ...] = (
     Step("config-call", "new", "SET_CONFIG_CALL", "config interrupts come here"),
     Step("remap", "new", "BATCH_BEGIN, REMAP of each entry, BATCH_END", "if the device offers IOTLB_REMAP it needs it"),
     Step("enable", "new", "SET_VRING_ENABLE", "the queues", "reset"),
+    Step("events", "new", "SET_STATUS 0 if the guest was reset", "what the guest did last, before its rings are used"),
     Step("run", "new", "RESUME, or SET_STATUS DRIVER_OK", "the device goes on"),
     Step("kick", "new", "kick", "each queue once: a notification may have been lost"),
     Step("start-vcpus", "new", "", "the guest goes on"),
@@ -99,6 +102,10 @@ class LiveVmm(BlkVmm):
     """:class:`BlkVmm` with more blocks of guest memory; the ring is in the first, data may be in any."""
 
     blocks: list[Block] = attrs.Factory(list[Block])
+    events: list[SystemEvent] = attrs.Factory(list["SystemEvent"])
+    """What was reported and nobody has acted upon; it is in the image's memory, so exec loses what is not saved."""
+    guest: Literal["runs", "reset", "stopped"] = "runs"
+    """What the VMM believes."""
 
     @classmethod
     async def boot(
@@ -131,6 +138,18 @@ class LiveVmm(BlkVmm):
         """One UPDATE a block."""
         for block in self.blocks:
             await self.device.iotlb_update(block.iova, block.size, block.region.addr, asid=block.asid)
+
+    async def act_on(self, event: SystemEvent) -> None:
+        """What the guest did to its machine: its device stops, and what was known of its rings is worth nothing."""
+        await self.device.set_status(0)
+        self.guest = "reset" if event == "reset" else "stopped"
+
+    async def boot_guest(self) -> None:
+        """The guest's driver begins again, with an empty ring."""
+        self.vq = Virtqueue(self.ram, IOVA, QUEUE_NUM)
+        await self.negotiate()
+        await self.start()
+        self.guest = "runs"
 
     def post_into(self, block: int, kind: int, sector: int, data: bytes | int) -> int:
         """As :meth:`BlkVmm.post`, with the data in any block, at :data:`DATA_AT`."""
@@ -180,6 +199,8 @@ class LiveUpdate:
     """After ``hand-over`` by transfer: the VMM that gave the device away, still alive."""
     base: int = 0
     features: int = 0
+    events: list[SystemEvent] = attrs.Factory(list["SystemEvent"])
+    """Events that were saved for the new image."""
     done: list[str] = attrs.Factory(list[str])
     """Names of the steps that were made."""
     _order: list[str] = attrs.field(init=False)
@@ -281,9 +302,10 @@ async def suspend(update: LiveUpdate) -> None:
 
 
 async def save(update: LiveUpdate) -> None:
-    """Index and features; rings and eventfds the VMM knows itself."""
+    """Index and features, and what the guest did last; rings and eventfds the VMM knows itself."""
     update.base = await update.vmm.device.get_vring_base(0)
     update.features = await update.vmm.device.get_features()
+    update.events = list(update.vmm.events)
 
 
 async def end_batch(update: LiveUpdate) -> None:
@@ -302,13 +324,15 @@ async def hand_over(update: LiveUpdate) -> None:
         if update.memlock is not None:
             vmm.process.limits.memlock = update.memlock
         await vmm.process.exec()
+        vmm.events = []
         return
     sim = vmm.process.sim
     new = sim.process("new", memlock=vmm.process.limits.memlock if update.memlock is None else update.memlock)
     file, kick, call = (new.receive(one) for one in (vmm.file, vmm.kick, vmm.call))
     blocks = [attrs.evolve(block, memfd=new.receive(block.memfd)) for block in vmm.blocks]
     update.old = vmm
-    update.vmm = LiveVmm(new, file, VhostVdpa(file), blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
+    device = VhostVdpa(file, abi=vmm.device.abi)
+    update.vmm = LiveVmm(new, file, device, blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
 
 
 async def map_memory(update: LiveUpdate) -> None:
@@ -365,6 +389,12 @@ async def remap(update: LiveUpdate) -> None:
             await device.batch_end(asid=asid)
 
 
+async def events(update: LiveUpdate) -> None:
+    """Act on what was saved; a guest that was reset has no rings that could be used."""
+    for event in update.events:
+        await update.vmm.act_on(event)
+
+
 async def enable(update: LiveUpdate) -> None:
     """The queue."""
     await update.vmm.device.set_vring_enable(0)
@@ -373,6 +403,8 @@ async def enable(update: LiveUpdate) -> None:
 async def run(update: LiveUpdate) -> None:
     """Let it go on."""
     device = update.vmm.device
+    if update.vmm.guest != "runs":
+        return
     if update.variant == "resume":
         await device.resume()
     else:
@@ -381,7 +413,14 @@ async def run(update: LiveUpdate) -> None:
 
 async def kick(update: LiveUpdate) -> None:
     """A kick that was lost costs a stall, one too many nothing."""
-    await update.vmm.kick_device()
+    if update.vmm.guest == "runs":
+        await update.vmm.kick_device()
+
+
+async def start_vcpus(update: LiveUpdate) -> None:
+    """A guest that was reset boots."""
+    if update.vmm.guest == "reset":
+        await update.vmm.boot_guest()
 
 
 ACTIONS: dict[str, Action] = {
@@ -399,9 +438,10 @@ ACTIONS: dict[str, Action] = {
     "rings": rings,
     "config-call": config_call,
     "remap": remap,
+    "events": events,
     "enable": enable,
     "run": run,
     "kick": kick,
-    "start-vcpus": nothing,
+    "start-vcpus": start_vcpus,
 }
 """What each step does."""

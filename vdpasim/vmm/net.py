@@ -110,7 +110,8 @@ class NetVmm:
         ram = process.mmap(RAM, memfd)
         file = await process.open(path)
         rx_call, ctrl_call, config_call = process.eventfd(), process.eventfd(), process.eventfd()
-        return cls(process, file, VhostVdpa(file), memfd, ram, rx_call, ctrl_call, config_call)
+        device = VhostVdpa(file, abi=process.sim.kernel.abi)
+        return cls(process, file, device, memfd, ram, rx_call, ctrl_call, config_call)
 
     @classmethod
     async def boot(

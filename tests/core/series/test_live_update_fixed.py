@@ -204,7 +204,10 @@ def test_an_update_of_which_a_piece_was_taken_away_is_none_any_more() -> None:
         ({"perm": 1}, "vdpa.remap.args", E.EINVAL),
         ({"size": 0}, "vdpa.remap.args", E.EINVAL),
         ({"iova": (1 << 64) - PAGE, "size": 2 * PAGE}, "vdpa.remap.range", E.EINVAL),
+        ({"iova": (1 << 64) - PAGE, "size": PAGE + 1}, "vdpa.remap.range", E.EINVAL),
         ({"uaddr": (1 << 64) - PAGE}, "vdpa.remap.range", E.EINVAL),
+        ({"uaddr": (1 << 64) - SIZE + 1}, "vdpa.remap.range", E.EINVAL),
+        ({"iova": IOVA - PAGE, "size": PAGE}, "vdpa.remap.absent", E.ENOENT),
         ({"iova": 0}, "vdpa.remap.absent", E.ENOENT),
         ({"size": PAGE}, "vdpa.remap.no-update", E.EINVAL),
         ({"size": 5 * PAGE}, "vdpa.remap.no-update", E.EINVAL),
@@ -302,3 +305,11 @@ def test_without_that_guard_any_address_will_do() -> None:
     one = fixed()
     one.update(IOVA, SIZE, OLD)
     assert remap(one, uaddr=0xDEAD_0000) == 72
+
+
+def test_a_neighbour_stays_where_it_is() -> None:
+    one = fixed()
+    one.update(IOVA + SIZE, SIZE, OLD + SIZE)
+    one.update(IOVA, SIZE, OLD)
+    remap(one)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [NEW, OLD + SIZE]

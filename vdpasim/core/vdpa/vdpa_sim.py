@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from vdpasim.core.ports import Extent, Mm, Pages
     from vdpasim.core.vhost.iotlb import IotlbMap
+    from vdpasim.core.vhost.vdpa_irq import Interrupt
 
 U64_MAX = (1 << 64) - 1
 QUEUE_MAX = 256
@@ -63,6 +64,8 @@ class SimStatistics:
     """Queue callbacks called."""
     resets: int
     """Resets, those at open and release included."""
+    entries: int
+    """Entries the device was handed: all of the table at each set_map, one at each dma_map."""
 
 
 class Behaviour(Protocol):
@@ -126,7 +129,7 @@ class VdpasimVirtqueue:
     driver: int = 0
     device: int = 0
     ready: bool = False
-    cb: Callable[[], None] | None = None
+    cb: Interrupt | None = None
 
 
 @attrs.define(eq=False)
@@ -152,16 +155,19 @@ class VdpaSim(VdpaDevice):
     kicks: int = 0
     passes: int = 0
     interrupts: int = 0
-    config_cb: Callable[[], None] | None = None
+    entries: int = 0
+    config_cb: Interrupt | None = None
     config: bytearray = attrs.field(kw_only=True)
     config_own: bytearray = attrs.field(init=False)
     """The config space as the device, not a driver, wrote it."""
     work: Work = attrs.field(init=False)
+    config_work: Work = attrs.field(init=False)
     mutex: Mutex = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.mutex = Mutex(self.kernel, self.name + ".mutex")
         self.work = Work(self.work_fn)
+        self.config_work = Work(self._config_fn)
         self.config_own = bytearray(self.config)
         enforce = self.kernel.on("F1")
         self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.attr.nas)]
@@ -212,12 +218,21 @@ class VdpaSim(VdpaDevice):
         """Interrupt for a queue."""
         if vq.cb is not None:
             self.interrupts += 1
-            vq.cb()
+            vq.cb.signal()
 
     def notify_config(self) -> None:
-        """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that."""
+        """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that.
+
+        With schedule points it comes from the worker, so that others can come between.
+        """
+        if self.kernel.points:
+            self.worker.queue(self.config_work)
+        elif self.config_cb is not None:
+            self.config_cb.signal()
+
+    def _config_fn(self) -> Steps:
         if self.config_cb is not None:
-            self.config_cb()
+            yield from self.config_cb.in_steps()
 
     def change_config(self, offset: int, data: bytes) -> None:
         """The device itself writes its config space, and interrupts if its kind does."""
@@ -227,11 +242,20 @@ class VdpaSim(VdpaDevice):
 
     def notify_if_wanted(self, vq: VdpasimVirtqueue) -> None:
         """Interrupt unless the driver asked for none; unreadable flags ask for none."""
-        try:
-            if vq.vring.need_notify():
-                self.notify(vq)
-        except KernelError:
-            pass
+        if _wanted(vq):
+            self.notify(vq)
+
+    def notify_in_steps(self, vq: VdpasimVirtqueue, *, always: bool = False) -> Steps:
+        """As :meth:`notify_if_wanted` (``always``: as :meth:`notify`), with schedule points before and within."""
+        yield Point(self.name + ".signal")
+        if always or _wanted(vq):
+            yield from self.interrupt(vq)
+
+    def interrupt(self, vq: VdpasimVirtqueue) -> Steps:
+        """As :meth:`notify`, from the worker: with schedule points somebody may come between."""
+        if vq.cb is not None:
+            self.interrupts += 1
+            yield from vq.cb.in_steps()
 
     def complete(self, vring: Vringh, head: int, length: int) -> None:
         """Return a chain; a used ring that cannot be written loses it, and the device does not care."""
@@ -252,7 +276,7 @@ class VdpaSim(VdpaDevice):
 
     def statistics(self) -> SimStatistics:
         """Counts so far."""
-        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets, self.entries)
 
     # -- queues
 
@@ -263,7 +287,7 @@ class VdpaSim(VdpaDevice):
     def set_vq_num(self, idx: int, num: int) -> None:
         self.vqs[idx].num = num
 
-    def set_vq_cb(self, idx: int, callback: Callable[[], None] | None) -> None:
+    def set_vq_cb(self, idx: int, callback: Interrupt | None) -> None:
         self.vqs[idx].cb = callback
 
     def set_vq_ready(self, idx: int, ready: bool) -> None:
@@ -386,7 +410,7 @@ class VdpaSim(VdpaDevice):
             for idx in range(self.nvqs):
                 self.kick_vq(idx)
 
-    def set_config_cb(self, callback: Callable[[], None] | None) -> None:
+    def set_config_cb(self, callback: Interrupt | None) -> None:
         self.config_cb = callback
 
     def get_config_size(self) -> int:
@@ -439,10 +463,12 @@ class VdpaSim(VdpaDevice):
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
+        self.entries += len(table)
         self.maps[asid].table.copy(table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
+        self.entries += 1
         self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
 
     def dma_unmap(self, asid: int, iova: int, size: int) -> None:
@@ -471,6 +497,13 @@ class VdpaSim(VdpaDevice):
         space = "va" if vring.mm is not None else "pa"
         target = "passthrough-" + space if vring.map.passthrough else space
         self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
+
+
+def _wanted(vq: VdpasimVirtqueue) -> bool:
+    try:
+        return vq.vring.need_notify()
+    except KernelError:
+        return False
 
 
 def create(

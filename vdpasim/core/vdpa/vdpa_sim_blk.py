@@ -130,8 +130,9 @@ class VdpasimBlk:
             if not handled:
                 return
             if points:
-                yield Point(sim.name + ".signal")
-            sim.notify_if_wanted(vq)
+                yield from sim.notify_in_steps(vq)
+            else:
+                sim.notify_if_wanted(vq)
         hit("sim.blk.budget")
         sim.schedule_work()
 

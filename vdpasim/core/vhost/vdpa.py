@@ -38,6 +38,7 @@ from vdpasim.core.uaccess import (
     put_int,
     put_struct,
 )
+from vdpasim.core.vhost.vdpa_irq import Interrupt
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
@@ -184,7 +185,7 @@ class VhostVdpa(VhostDev):
             if handler is not None:
                 handler(self, call, arg)
             elif not vhost_dev_ioctl(self, call, request, arg):
-                vhost_vdpa_vring_ioctl(self, call, request, arg)
+                yield from vhost_vdpa_vring_ioctl(self, call, request, arg)
             elif request == uapi.VHOST_SET_OWNER.request(self.kernel.abi):
                 self.device.bind_mm(call.task.mm)
         finally:
@@ -291,12 +292,16 @@ class VhostVdpa(VhostDev):
             self.config_ctx.put()
             self.config_ctx = None
 
-    def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
+    def vq_callback(self, vq: VhostVirtqueue) -> Interrupt:
         """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
-        return vq.signal_call
+        return Interrupt(vq.signal_call, self, "F7", lambda: vq.call)
+
+    def config_callback(self) -> Interrupt:
+        """The device's config interrupt: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        return Interrupt(self.config_changed, self, "F6", lambda: self.config_ctx)
 
     def config_changed(self) -> None:
-        """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        """Signal the config eventfd, if there is one."""
         if self.config_ctx is None:
             return
         if self.kernel.faults is not None and deflect(self.kernel, "config", self.name, self._config_interrupt):
@@ -474,7 +479,7 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     v.drop_config_ctx()
     v.node.config_ctx_dangles = False
     v.config_ctx = ctx
-    v.device.set_config_cb(v.config_changed)
+    v.device.set_config_cb(v.config_callback())
 
 
 def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
