@@ -114,7 +114,7 @@ class Device:
     @journaled
     def config_changed(self) -> None:
         """The device has news in its config space: it interrupts, as it does by itself when its link changes."""
-        callback: Callable[[], None] | None = getattr(self.node.device, "config_cb", None)
+        callback: Callable[[], None] | None = getattr(self.node.device, "notify_config", None)
         if callback is not None:
             callback()
 
