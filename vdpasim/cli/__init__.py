@@ -24,6 +24,8 @@ COMMANDS = {
     "faults": "List the faults a run can be given, and say what one would do.",
     "trace": "Show, compare and export recorded runs.",
     "check": "Judge a recorded run again.",
+    "diagnose": "Say which known mistake of a live update a recorded run shows.",
+    "replay": "Run a recorded run again, from what went into it alone.",
     "report": "Draw a recorded run as one page for a browser.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",

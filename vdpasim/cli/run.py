@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Record each run into this folder: text and JSON lines.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Write what went into each run there, for replay.")
 def command(
     paths: tuple[str, ...],
     kernel: str | None,
@@ -55,6 +56,7 @@ def command(
     as_ktap: bool,
     junitxml: Path | None,
     trace: Path | None,
+    journal: Path | None,
 ) -> None:
     """Play the scenarios in PATHS (files, folders, or file.py::name).
 
@@ -65,7 +67,8 @@ def command(
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
-        play = partial(run, seed=seed, settings=pairs, faults=planned, record=record)
+        inputs = Recordings(journal, ".journal") if journal else None
+        play = partial(run, seed=seed, settings=pairs, faults=planned, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
@@ -140,16 +143,19 @@ class Names:
 
 
 class Recordings:
-    """Opens the trace file of each run in a folder, which is made."""
+    """Opens a file of each run in a folder, which is made; a line is written when it is complete."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ending: str = ".jsonl") -> None:
         self._folder = folder
+        self._ending = ending
+        self._buffering = 1 if ending == ".journal" else -1  # it is for runs that were killed, too
         self._names = Names()
 
     def __call__(self, header: Header) -> TextIO:
         name = self._names(header.scenario.rpartition("::")[2], header.kernel)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return (self._folder / f"{name}.jsonl").open("w", encoding="ascii")
+            path = self._folder / f"{name}{self._ending}"
+            return path.open("w", encoding="ascii", buffering=self._buffering)
         except OSError as error:
             raise click.UsageError(str(error)) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,7 +27,7 @@ from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from vdpasim.scenario import Scenario
 
@@ -71,10 +72,11 @@ def run(
     settings: dict[str, str] | None = None,
     faults: Iterable[str] = (),
     record: Record | None = None,
+    journal: Record | None = None,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
-    ``record`` is asked once a run where its trace goes.
+    ``record`` is asked once a run where its trace goes, ``journal`` where what went in does.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -87,7 +89,7 @@ def run(
     added = tuple(faults)
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
-    return [_run_one(found, one, seed, values, added, flags, record) for one in kernels]
+    return [_run_one(found, one, seed, values, added, flags, (record, journal)) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -112,15 +114,17 @@ def _run_one(
     values: dict[str, Any],
     faults: tuple[str, ...],
     flags: str,
-    record: Record | None,
+    outputs: tuple[Record | None, Record | None],
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
+    record, journal = outputs
     oracles = standard()
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
     rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
-    recorder = Recorder(record, _header(found, sim, kernel, values, faults, rerun)) if record else None
+    header = _header(found, sim, kernel, values, faults, rerun)
+    recorder = Recorder(record, header) if record else None
 
     def sink(event: Event) -> None:
         trace.event(event)
@@ -133,7 +137,8 @@ def _run_one(
 
     sim.listen(sink)
     try:
-        ended = _play(sim, found, values)
+        with _journal(sim, journal, header):
+            ended = _play(sim, found, values)
     except BaseException:
         if recorder:
             recorder.stream.close()  # a bug of ours: the trace as far as it came
@@ -160,6 +165,18 @@ def _run_one(
         rerun,
         story.tags,
     )
+
+
+@contextmanager
+def _journal(sim: Simulator, journal: Record | None, header: Header) -> Generator[None]:
+    # what goes into the machine is written down inside; after a bug of ours as far as it came
+    if journal is None:
+        yield
+        return
+    with journal(header) as stream:
+        recorder = sim.journal(stream, header.scenario)
+        yield
+        recorder.finish()
 
 
 class Recorder:
