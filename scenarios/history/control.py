@@ -5,7 +5,6 @@ counts and errnos. The number is that of the list in docs/history.md.
 """
 
 import errno
-from typing import Any
 
 from vdpasim.scenario import refused, scenario
 from vdpasim.sim import Simulator
@@ -62,8 +61,7 @@ async def config_eventfd_after_a_bad_one(sim: Simulator) -> None:
     await device.set_config_call(event.fd)
     with refused(errno.EBADF):
         await device.set_config_call(999)
-    inside: Any = disk.device
-    inside.notify_config()  # the device has news
+    disk.config_changed()
     if not await event.poll(POLLIN, timeout_ns=0):
         sim.violation("history.config-eventfd-lost", "a config interrupt reaches nobody after a request that failed")
 

@@ -185,3 +185,26 @@ def test_mistakes_with_series(flags: list[str], said: str) -> None:
     result = run(REMAP, *flags)
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
+
+
+def tagged(tmp_path: Path) -> Path:
+    path = tmp_path / "tagged.py"
+    text = REMAP.read_text().replace("demo=True)", 'tags=("LU12", "objection:same-pages"))')
+    path.write_text(text + '\n\n@scenario(tags="LU12:twin")\nasync def twin(sim: Simulator) -> None: ...\n')
+    return path
+
+
+def test_stories_of_the_catalogue_are_shown_as_such(tmp_path: Path) -> None:
+    result = run(tagged(tmp_path))
+    assert result.exit_code == 0, result.output
+    heads, row, *_, last = result.output.splitlines()
+    assert heads.split() == ["id", "shows", "in", "found", "twin", "why"]
+    assert row.startswith("LU12  v1 v2     iotlb.divergence  ok    Suspend, exec, NEW_OWNER")
+    assert last == "3 of 3 runs as expected"
+
+
+def test_objections_are_answered_by_runs(tmp_path: Path) -> None:
+    result = run(tagged(tmp_path), "--objections")
+    assert result.exit_code == 0
+    (row,) = (line for line in result.output.splitlines() if "unbatched_remap" in line)
+    assert row.split() == ["unbatched_remap", "iotlb.divergence", "iotlb.divergence", "-", "-"]

@@ -18,9 +18,7 @@ V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12
 BLOCKS = 3
 
 
-def play(
-    story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any
-) -> tuple[Any, list[str]]:
+def play(story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any) -> tuple[Any, list[str]]:
     """A VMM with three blocks of memory, and a sector on disk for each; what the story says, what the checks found."""
     sim = Simulator(kernel)
     checks = standard()

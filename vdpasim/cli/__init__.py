@@ -17,11 +17,15 @@ import click
 
 COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
+    "matrix": "Play scenarios on many kernels, series, ABIs and mapping modes.",
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
+    "downtime": "Count what a live update costs while the guest stands still.",
     "faults": "List the faults a run can be given, and say what one would do.",
     "trace": "Show, compare and export recorded runs.",
     "check": "Judge a recorded run again.",
+    "diagnose": "Say which known mistake of a live update a recorded run shows.",
+    "replay": "Run a recorded run again, from what went into it alone.",
     "report": "Draw a recorded run as one page for a browser.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",

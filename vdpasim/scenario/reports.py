@@ -7,6 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from vdpasim.scenario import catalogue
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,12 +18,30 @@ if TYPE_CHECKING:
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """One line a run, then what failed with the command that runs it again."""
+    return _rows(verdicts) + "\n".join(_summary(verdicts)) + "\n"
+
+
+def _rows(verdicts: Sequence[Verdict]) -> str:
     width = max((len(v.name) for v in verdicts), default=0)
     kernels = max((len(v.kernel) for v in verdicts), default=0)
     lines: list[str] = []
     for v in verdicts:
         lines += [f"{_mark(v)}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}", *_notes(v)]
-    return "\n".join(lines + _summary(verdicts)) + "\n"
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def by_catalogue(verdicts: Sequence[Verdict]) -> str:
+    """The live-update catalogue of what is in it, the table of the rest, then what failed."""
+    rest = [verdict for verdict in verdicts if not catalogue.listed(verdict)]
+    if len(rest) == len(verdicts):
+        return table(verdicts)
+    told = catalogue.catalogue(verdicts) + ("\n" + _rows(rest) if rest else "")
+    return told + "\n".join(_summary(verdicts)) + "\n"
+
+
+def by_objection(verdicts: Sequence[Verdict]) -> str:
+    """What the runs say to each objection, then what failed."""
+    return catalogue.objections(verdicts) + "\n".join(_summary(verdicts)) + "\n"
 
 
 def told(verdicts: Sequence[Verdict]) -> str:

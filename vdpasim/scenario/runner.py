@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,7 +32,7 @@ from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from vdpasim.scenario import Scenario
 
@@ -57,6 +58,8 @@ class Verdict:
     """The one command that does this run again."""
     notes: tuple[Finding, ...] = ()
     """Mistakes of the program that do not count."""
+    tags: tuple[str, ...] = ()
+    """What the scenario belongs to."""
 
     @property
     def line(self) -> str:
@@ -77,10 +80,12 @@ def run(
     faults: Iterable[str] = (),
     strict: bool = False,
     record: Record | None = None,
+    journal: Record | None = None,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
-    ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes.
+    ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes, ``journal`` where
+    what went in does.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -94,7 +99,7 @@ def run(
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
     flags += " --strict" * strict
-    return [_run_one(found, one, seed, values, added, flags, record, strict=strict) for one in kernels]
+    return [_run_one(found, one, seed, values, added, flags, (record, journal), strict=strict) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -119,18 +124,20 @@ def _run_one(
     values: dict[str, Any],
     faults: tuple[str, ...],
     flags: str,
-    record: Record | None,
+    outputs: tuple[Record | None, Record | None],
     *,
     strict: bool,
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
+    record, journal = outputs
     oracles, critics = standard(), vmm_mistakes(sim.kernel.abi)
     watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
     rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
-    recorder = Recorder(record, _header(found, sim, kernel, values, faults, rerun)) if record else None
+    header = _header(found, sim, kernel, values, faults, rerun)
+    recorder = Recorder(record, header) if record else None
 
     def sink(event: Event) -> None:
         trace.event(event)
@@ -142,7 +149,11 @@ def _run_one(
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
 
     sim.listen(sink)
-    ended = _to_the_end(sim, found, values, recorder)
+    with _closing(recorder):
+        with _journal(sim, journal, header):
+            ended = _play(sim, found, values)
+        if come_to_rest(sim):
+            sim.kernel.emit(Kind.STILL)
     for oracle in watchers:
         oracle.finish()
     unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
@@ -166,19 +177,8 @@ def _run_one(
         sim.kernel.steps,
         rerun,
         tuple(finding for finding in mistakes if finding not in findings),
+        story.tags,
     )
-
-
-def _to_the_end(sim: Simulator, found: Found, values: dict[str, Any], recorder: Recorder | None) -> list[Finding]:
-    try:
-        ended = _play(sim, found, values)
-        if come_to_rest(sim):
-            sim.kernel.emit(Kind.STILL)
-    except BaseException:
-        if recorder:
-            recorder.stream.close()  # a bug of ours: the trace as far as it came
-        raise
-    return ended
 
 
 def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
@@ -190,6 +190,28 @@ def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
             return True
         kernel.step(left[0])
     return False
+
+
+@contextmanager
+def _closing(recorder: Recorder | None) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        if recorder:
+            recorder.stream.close()  # a bug of ours: the trace as far as it came
+        raise
+
+
+@contextmanager
+def _journal(sim: Simulator, journal: Record | None, header: Header) -> Generator[None]:
+    # what goes into the machine is written down inside; after a bug of ours as far as it came
+    if journal is None:
+        yield
+        return
+    with journal(header) as stream:
+        recorder = sim.journal(stream, header.scenario)
+        yield
+        recorder.finish()
 
 
 class Recorder:

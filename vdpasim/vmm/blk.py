@@ -75,12 +75,13 @@ class BlkVmm:
 
     @classmethod
     async def create(cls, process: Process, path: str, *, shared: bool = True) -> Self:
-        """Open the device and map guest memory into the process; nothing is said to the device yet."""
+        """Open the device, as a program of the kernel's own ABI, and map guest memory; nothing is said to it yet."""
         memfd = process.memfd("ram", RAM)
         ram = process.mmap(RAM, memfd, shared=shared)
         file = await process.open(path)
         kick, call = process.eventfd(), process.eventfd(flags=0)
-        return cls(process, file, VhostVdpa(file), memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
+        device = VhostVdpa(file, abi=process.sim.kernel.abi)
+        return cls(process, file, device, memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
 
     @classmethod
     async def boot(cls, process: Process, path: str, *, backend_features: int | None = None) -> Self:

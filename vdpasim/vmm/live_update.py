@@ -331,7 +331,8 @@ async def hand_over(update: LiveUpdate) -> None:
     file, kick, call = (new.receive(one) for one in (vmm.file, vmm.kick, vmm.call))
     blocks = [attrs.evolve(block, memfd=new.receive(block.memfd)) for block in vmm.blocks]
     update.old = vmm
-    update.vmm = LiveVmm(new, file, VhostVdpa(file), blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
+    device = VhostVdpa(file, abi=vmm.device.abi)
+    update.vmm = LiveVmm(new, file, device, blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
 
 
 async def map_memory(update: LiveUpdate) -> None:
@@ -437,8 +438,8 @@ ACTIONS: dict[str, Action] = {
     "rings": rings,
     "config-call": config_call,
     "remap": remap,
-    "events": events,
     "enable": enable,
+    "events": events,
     "run": run,
     "kick": kick,
     "start-vcpus": start_vcpus,

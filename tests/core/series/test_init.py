@@ -170,6 +170,13 @@ def test_a_derived_series_has_what_its_parent_has_but_for_what_it_changes() -> N
     assert child.messages[VHOST_IOTLB_UPDATE] is MINE.messages[VHOST_IOTLB_UPDATE]
 
 
+@pytest.mark.parametrize("kernel", ["6.1", "6.1+live-update-fixed"])
+def test_a_request_that_the_kernel_lacks_is_refused_as_without_the_series(kernel: str) -> None:
+    """live-update-fixed looks at RESUME first; 6.1 has none."""
+    with refused(E.EFAULT):
+        Machine(kernel=kernel).call(vhost.VHOST_VDPA_RESUME)
+
+
 def test_a_name_is_registered_once() -> None:
     series.active(parse("tip"))
     with pytest.raises(ValueError, match="'live-update-v1' is registered twice"):

@@ -86,6 +86,8 @@ class Series:
         kept: dict[str, Any] = {}
         for ioctl, handler in self.ioctls.items():
             request = ioctl.request(v.kernel.abi)
+            if request not in v.ioctls and "mainline" in handler.names:
+                continue  # this kernel is older than the request, so there is nothing to build on: it stays unknown
             if request not in v.ioctls:
                 v.quiescing.add(request)
             v.ioctls[request] = partial(_answer_ioctl, handler, v.ioctls.get(request), kept)

@@ -68,6 +68,8 @@ class SimStatistics:
     """Queue callbacks called."""
     resets: int
     """Resets, those at open and release included."""
+    entries: int
+    """Entries the device was handed: all of the table at each set_map, one at each dma_map."""
 
 
 class Behaviour(Protocol):
@@ -116,6 +118,7 @@ class VdpaSim(VdpaDevice):
     kicks: int = 0
     passes: int = 0
     interrupts: int = 0
+    entries: int = 0
     config_cb: Interrupt | None = None
     spaces_told: dict[int, str | None] = attrs.Factory(dict["int", "str | None"])
     """Queue -> the address space that the last SPACE event named."""
@@ -269,7 +272,7 @@ class VdpaSim(VdpaDevice):
 
     def statistics(self) -> SimStatistics:
         """Counts so far."""
-        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets, self.entries)
 
     # -- queues
 
@@ -458,10 +461,12 @@ class VdpaSim(VdpaDevice):
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
+        self.entries += len(table)
         self.maps[asid].table.copy(table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
+        self.entries += 1
         self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
 
     def dma_unmap(self, asid: int, iova: int, size: int) -> None:
