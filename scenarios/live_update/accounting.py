@@ -63,7 +63,7 @@ async def lu29_room_for_twice(sim: Simulator, *, limit: int = 2 * PAGES) -> None
 
 
 @scenario(
-    kernel=SERIES,
+    kernel=dict.fromkeys(SERIES, "dma.after-handover"),
     options=PINNED,
     tags=("LU31", "objection:pins-of-an-absentee"),
     domain={"memlock": (0, 1, PAGE, RAM - PAGE, RAM - 1), "way": ("exec", "transfer")},
@@ -197,7 +197,11 @@ async def lu34_old_owner_waits(sim: Simulator) -> None:
 # -- LU36: the pages of an absentee
 
 
-@scenario(kernel=SERIES, options=PINNED, tags=("LU36", "objection:pins-of-an-absentee"))
+@scenario(
+    kernel=dict.fromkeys(SERIES, "acct.pinned-by-absentee"),
+    options=PINNED,
+    tags=("LU36", "objection:pins-of-an-absentee"),
+)
 async def lu36_new_owner_leaves(sim: Simulator) -> None:
     """A new owner exits while a helper holds the descriptor: its pages stay pinned, and the helper cannot unmap."""
     vmm = await boot(sim)

@@ -107,7 +107,7 @@ async def lu35_third_process_takes_over(sim: Simulator) -> None:
     assert await vmm.read_sector(0) == TEXT
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "dma.fault"), tags=("LU35", "objection:any-holder-may-take-over"))
+@scenario(kernel=dict.fromkeys(SERIES, "dma.stale-va"), tags=("LU35", "objection:any-holder-may-take-over"))
 async def lu35_disk_works_for_the_thief(sim: Simulator) -> None:
     """After such a take-over the disk looks for the guest's memory in the helper, where there is none."""
     vmm = await boot(sim)
