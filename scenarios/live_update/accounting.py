@@ -79,11 +79,11 @@ async def lu31_small_limit(sim: Simulator, *, memlock: int = RAM - PAGE, way: st
     with refused(errno.EFAULT, inside=errno.EPERM):  # still a stranger, so it cannot even unmap
         await vmm.device.iotlb_invalidate(IOVA, RAM)
     assert (old.pinned_vm, vmm.process.mm.pinned_vm) == (PAGES, 0)
+    if update.old is not None:
+        await update.old.process.exit()
     await vmm.device.resume()  # needs no owner: the disk goes on with the pages of an address space that is gone
     vmm.ram.write(DATA_AT, bytes(SECTOR))
     assert await vmm.read_sector(0) == TEXT
-    if update.old is not None:
-        await update.old.file.aclose()
     await vmm.file.aclose()
     assert (old.pinned_vm, vmm.process.mm.pinned_vm) == (0, 0)
 
