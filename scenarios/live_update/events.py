@@ -58,7 +58,8 @@ async def lu44_call_not_set_again(sim: Simulator, *, way: str = "exec") -> None:
     vmm = await update.after("map-memory", new_call).replace("rings", kick_only).run()
     if update.old is not None:
         await update.old.process.exit()
-    assert not await is_told(sim, vmm)
+    if not await is_told(sim, vmm):
+        sim.violation("irq.lost", "a request was answered, the interrupt went to an eventfd that nobody has")
 
 
 @scenario(kernel=SERIES, tags="LU44:twin", domain={"way": ("exec", "transfer")})
@@ -109,6 +110,7 @@ async def lu46_config_call_not_set_again(sim: Simulator) -> None:
     told = await vmm.config_change(timeout_ns=1_000_000)
     assert not told
     assert not await vmm.link_up()
+    sim.violation("irq.config-lost", "the link is down, the interrupt went to an eventfd that nobody has")
 
 
 @scenario(kernel=SERIES, extensions=("net_peer",), tags="LU46:twin")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from vdpasim.core.ports import Mm
     from vdpasim.sim import Simulator
-    from vdpasim.uapi.ioctl import Ioctl
 
 
 def pin(check: Accounting, pages: int, total: int) -> None:

@@ -18,7 +18,7 @@ def verdict(
     name: str, kernel: str, *ids: str, tags: tuple[str, ...] = (), passed: bool = True, story: str = "Why."
 ) -> Verdict:
     found = tuple(Finding(ident, "text", 1) for ident in ids)
-    return Verdict(f"a.py::{name}", name, story, kernel, passed, ids, found, "", 1, "rerun", tags)
+    return Verdict(f"a.py::{name}", name, story, kernel, passed, ids, found, "", 1, "rerun", tags=tags)
 
 
 def rows(*verdicts: Verdict) -> list[list[str]]:

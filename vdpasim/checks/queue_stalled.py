@@ -115,7 +115,8 @@ class QueueStalled(Oracle):
         for key, one in sorted(self.declined.items()):
             if key in self.ready and key[0] in self.running and late(one.since):
                 device, queue = key
-                text = f"{device}: queue {queue} was kicked, {WHY.get(one.why, one.why)}, and nothing was looked at since"
+                why = WHY.get(one.why, one.why)
+                text = f"{device}: queue {queue} was kicked, {why}, and nothing was looked at since"
                 where = {"device": device, "queue": queue}
                 steps = (one.kicked, one.seq, self.running[device])
                 self.tell("queue.stalled", text, *steps, once=key, where=where)

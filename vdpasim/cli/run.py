@@ -72,8 +72,8 @@ def command(
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
         inputs = Recordings(journal, ".journal") if journal else None
-        outputs = {"record": record, "journal": inputs}
-        play = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict, **outputs)
+        told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
+        play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
@@ -84,8 +84,8 @@ def command(
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     if diff:
-        told = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
-        click.echo(comparison.render(told, [which.name for which in chosen]), nl=False)
+        rows = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
+        click.echo(comparison.render(rows, [which.name for which in chosen]), nl=False)
         return
     render = reports.told if demo else reports.by_catalogue
     if explain or objections:

@@ -84,8 +84,8 @@ def run(
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
-    ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes, ``journal`` where
-    what went in does.
+    ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes, ``journal``
+    where what went in does.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
