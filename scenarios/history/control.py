@@ -63,7 +63,7 @@ async def config_eventfd_after_a_bad_one(sim: Simulator) -> None:
     with refused(errno.EBADF):
         await device.set_config_call(999)
     inside: Any = disk.device
-    inside.config_cb()  # the device has news
+    inside.notify_config()  # the device has news
     if not await event.poll(POLLIN, timeout_ns=0):
         sim.violation("history.config-eventfd-lost", "a config interrupt reaches nobody after a request that failed")
 

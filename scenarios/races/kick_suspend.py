@@ -19,10 +19,11 @@ async def handover(sim: Simulator, *, kick_after_resume: bool) -> None:
     guest = sim.spawn(vmm.kick_device, name="guest")
     await vmm.device.suspend()
     await guest.join()
-    await vmm.device.resume()
-    if kick_after_resume:
-        await vmm.kick_device()
-    await sim.settle()
+    with sim.calm():
+        await vmm.device.resume()
+        if kick_after_resume:
+            await vmm.kick_device()
+        await sim.settle()
     if not vmm.vq.used():
         sim.violation("queue.stalled", "the device runs again, and the request is still in the ring")
 

@@ -40,7 +40,8 @@ async def map_frame(vmm: VhostNetVmm) -> None:
 
 async def judge(sim: Simulator, vmm: VhostNetVmm) -> None:
     """Everybody has done their work: was the frame sent?"""
-    await sim.settle()
+    with sim.calm():
+        await sim.settle()
     if not vmm.ring.used():
         sim.violation("queue.stalled", "the page is mapped, the miss was read, and the frame is still in the ring")
 
@@ -50,15 +51,11 @@ async def read_update(sim: Simulator) -> None:
     """The reader leaves the answer to the mapper, which looks whether the question is still unread."""
     vmm = await boot(sim)
 
-    async def mapper() -> None:
-        await map_frame(vmm)
-        if await vmm.file.poll(POLLIN, 0):
-            await vmm.kick_device()
-
     reader = sim.spawn(vmm.net.read_miss, name="reader")
-    mapping = sim.spawn(mapper)
+    await map_frame(vmm)
+    if await vmm.file.poll(POLLIN, 0):
+        await vmm.kick_device()
     await reader.join()
-    await mapping.join()
     await judge(sim, vmm)
 
 
@@ -72,7 +69,6 @@ async def read_update_fixed(sim: Simulator) -> None:
         await map_frame(vmm)
 
     reading = sim.spawn(reader)
-    mapping = sim.spawn(map_frame, vmm, name="mapper")
+    await map_frame(vmm)
     await reading.join()
-    await mapping.join()
     await judge(sim, vmm)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.checks import stories
 from tests.checks.support import feed
 from vdpasim.checks.accounting import Accounting
 from vdpasim.core.events import Kind
-from vdpasim.core.series import live_update
+from vdpasim.core.vhost.vdpa import VhostVdpa
 from vdpasim.vmm.blk import IOVA, RAM
 
 if TYPE_CHECKING:
     import pytest
 
+    from vdpasim.core.ports import Mm
     from vdpasim.sim import Simulator
 
 
@@ -64,15 +65,15 @@ async def not_taken_over(sim: Simulator) -> None:
 
 def test_a_handover_that_does_not_move_the_count_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stories.ids(handed_over, stories.SERIES, options=stories.PA) == set()
-    moves = live_update.new_owner
+    change = VhostVdpa.change_owner
 
-    def moves_nothing(v: Any, call: Any, arg: Any) -> None:
-        old, pages = v.mm, v.spaces.pinned_pages
-        moves(v, call, arg)
-        old.pinned_vm += pages
-        call.task.mm.pinned_vm -= pages
+    def and_nothing_else(v: VhostVdpa, mm: Mm | None) -> None:
+        if v.mm is not None and mm is not None:
+            v.mm.pinned_vm += v.spaces.pinned_pages
+            mm.pinned_vm -= v.spaces.pinned_pages
+        change(v, mm)
 
-    monkeypatch.setattr(live_update, "new_owner", moves_nothing)
+    monkeypatch.setattr(VhostVdpa, "change_owner", and_nothing_else)
     assert "acct.negative" in stories.ids(handed_over, stories.SERIES, options=stories.PA)
 
 

@@ -93,11 +93,6 @@ def test_a_queue_that_waits_for_a_translation_was_looked_at(check: QueueStalled)
     assert found(check) == []
 
 
-def test_a_kick_eventfd_that_nobody_holds_is_no_way_to_kick(check: QueueStalled) -> None:
-    feed(check, Kind.GONE, what="eventfd", name="eventfd-0")
-    assert found(check) == ["queue.stalled"]
-
-
 def test_a_run_that_was_cut_off_says_nothing_yet(check: QueueStalled) -> None:
     kick(check)
     idle(check, "not-running")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vdpasim.cli.run import command
+from vdpasim.trace.file import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 REMAP = SCENARIOS / "live_update" / "unbatched_remap.py"
@@ -101,6 +102,26 @@ def test_json_ktap_junit_and_traces_are_written(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert (tmp_path / "out.xml").read_text().startswith("<?xml")
     assert "VHOST_NEW_OWNER" in (tmp_path / "traces" / "unbatched_remap-6.12+live-update-v1.txt").read_text()
+    trace = load(tmp_path / "traces" / "unbatched_remap-6.12+live-update-v1.jsonl")
+    assert (trace.header.kernel, trace.complete) == ("6.12+live-update-v1", True)
+    assert [mark.id for mark in trace.marks] == ["iotlb.divergence"]
+
+
+def test_two_stories_of_one_name_have_a_trace_each(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(REMAP.read_text())
+    assert run(tmp_path / "a", tmp_path / "b", "--trace", tmp_path / "traces", "--kernel", "7.1").exit_code == 1
+    names = sorted(path.name for path in (tmp_path / "traces").iterdir())
+    stem = "unbatched_remap-7.1"
+    assert names == [f"{stem}-2.jsonl", f"{stem}-2.txt", f"{stem}.jsonl", f"{stem}.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(REMAP, "--trace", tmp_path / "file" / "traces")
+    assert result.exit_code == 2
+    assert "Not a directory" in result.output
 
 
 @pytest.mark.parametrize(
@@ -119,3 +140,48 @@ def test_a_mistake_is_one_clear_line_and_exit_2(args: list[object], message: str
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+# -- series
+
+
+V3 = """
+from vdpasim.core.series.live_update import REMAP_V2, V2
+from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
+
+SERIES = V2.derive(
+    "cli-v3",
+    "v2 with the push behind the store",
+    messages={VHOST_IOTLB_REMAP: REMAP_V2.moved("push", behind="store")},
+)
+"""
+
+
+def test_a_series_of_a_file_takes_the_place_of_the_story_s(tmp_path: Path) -> None:
+    mine = tmp_path / "v3.py"
+    mine.write_text(V3)
+    result = run(REMAP, "--series", mine)
+    assert result.exit_code == 1
+    assert "iotlb.divergence was expected and not found" in result.output
+    assert f"--kernel 6.12+cli-v3+lu-advertise --seed 0 --series {mine}" in result.output
+
+
+def test_two_series_are_compared_by_what_they_find() -> None:
+    result = run(REMAP, "--series", "live-update-v1", "--series", "live-update-fixed", "--diff")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1].split() == ["unbatched_remap", "6.12", "iotlb.divergence", "clean"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--diff"], "--diff compares two or more --series"),
+        (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
+        (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
+        (["--series", "nothing"], "neither a series nor a file"),
+    ],
+)
+def test_mistakes_with_series(flags: list[str], said: str) -> None:
+    result = run(REMAP, *flags)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 
 from vdpasim.checks import Finding
@@ -28,6 +29,12 @@ def test_a_failure_shows_findings_last_events_and_the_command() -> None:
     assert "[19] 0 vmm: step" in text
     assert "[11] 0 vmm: step" not in text
     assert "rerun: vdpasim run b.py::bad" in text
+
+
+def test_many_findings_of_one_id_are_counted() -> None:
+    many = attrs.evolve(BAD, found=tuple(Finding("a.b", f"number {n}", n) for n in range(9)))
+    lines = reports.failure(many)
+    assert [line for line in lines if "a.b" in line][-2:] == ["  [2] a.b: number 2", "  and 6 more of a.b"]
 
 
 def test_json_names_everything() -> None:

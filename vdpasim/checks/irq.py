@@ -3,7 +3,8 @@
 Theory. After a used index moved there is a SIGNAL of the queue's call eventfd, or a QUIET that says why there is none.
 That the driver wants none is a reason, so is a program that never gave the device an eventfd, or took it away, and so
 is a fault plan. What is no reason: the eventfd was given, and the device does not know it any more (a reset makes it
-forget), or nobody holds its other end (closed at exec). A change of the config space is held to the same.
+forget). A change of the config space is held to the same. Whether anybody listens is not asked: a program that gave
+the eventfd to KVM closes its own descriptor.
 
 Several moves may share an interrupt, so the last one has until the run is over: until nothing is left to run, or until
 virtual time has moved on.
@@ -64,15 +65,9 @@ class Irq(Oracle):
         self.pending.setdefault((self.file(device), CONFIG), (seq, self.now))
 
     def on_signal(self, seq: int, device: str, queue: int, what: str, count: int) -> None:
-        """It got it, if anybody listens."""
-        if what == "err":
-            return
-        key = device, queue
-        moved, _ = self.pending.pop(key, (0, 0))
-        given = self.given.get(key)
-        closed = self.gone.get(("eventfd", given.name)) if given else None
-        if given is not None and closed:
-            self._lost(key, f"{given.name} is signalled, which no process has open", given.seq, closed, moved, seq)
+        """It got it."""
+        if what != "err":
+            self.pending.pop((device, queue), None)
 
     def on_quiet(self, seq: int, device: str, queue: int, why: str) -> None:
         """It got none for a reason, good or not."""

@@ -3,7 +3,7 @@
 Theory. IDLE says that a device that was kicked declined: its owner's address space is gone, it does not run, the queue
 is not enabled. That is not wrong by itself; a kick while suspended waits for RESUME. It is wrong if the queue is
 enabled, the device was told to run and is not suspended, and when the run is over no byte of the device's memory was
-looked at since. The same holds for a queue whose kick eventfd nobody can write to any more: its driver has no way left.
+looked at since.
 """
 
 from __future__ import annotations
@@ -46,14 +46,11 @@ class QueueStalled(Oracle):
         self.kicked: dict[Key, int] = {}
         self.declined: dict[Key, Declined] = {}
         self.ready: set[Key] = set()
-        self.doorbells: dict[Key, tuple[str, int]] = {}
-        """Queue -> (kick eventfd, when it was given)."""
         self.running: dict[str, int] = {}
         """Device -> when it was told to run, and neither stopped nor suspended since."""
 
     def forget(self, device: str) -> None:
-        for table in (self.kicked, self.declined, self.doorbells):
-            drop(table, device)
+        drop(self.kicked, device)
         self._stop(device)
 
     def _stop(self, device: str) -> None:
@@ -81,14 +78,9 @@ class QueueStalled(Oracle):
             self._go(seq, device)
 
     def on_ring(self, seq: int, device: str, queue: int, what: str, value: object) -> None:
-        """A queue is enabled, disabled, or gets a kick eventfd."""
-        key = device, queue
+        """A queue is enabled or disabled."""
         if what == "ready":
-            (self.ready.add if value else self.ready.discard)(key)
-        elif what == "kick":
-            self.doorbells.pop(key, None)
-            if value is not None:
-                self.doorbells[key] = str(value), seq
+            (self.ready.add if value else self.ready.discard)((device, queue))
 
     def on_kick(self, seq: int, device: str, queue: int) -> None:
         """The driver wants something done."""
@@ -122,14 +114,8 @@ class QueueStalled(Oracle):
     def _stalled(self, late: Callable[[int], bool]) -> None:
         for key, one in sorted(self.declined.items()):
             if key in self.ready and key[0] in self.running and late(one.since):
-                self._tell(key, f"was kicked, {WHY[one.why]}, and has not looked since", one.kicked, one.seq)
-        for key, (name, given) in sorted(self.doorbells.items()):
-            closed = self.gone.get(("eventfd", name))
-            if closed and key in self.ready and key[0] in self.running:
-                self._tell(key, f"cannot be kicked: no process has {name} open", given, closed)
-
-    def _tell(self, key: Key, what: str, *steps: int) -> None:
-        device, queue = key
-        where = {"device": device, "queue": queue}
-        steps = (*steps, self.running[device])
-        self.tell("queue.stalled", f"{device}: queue {queue} {what}", *steps, once=key, where=where)
+                device, queue = key
+                text = f"{device}: queue {queue} was kicked, {WHY.get(one.why, one.why)}, and nothing was looked at since"
+                where = {"device": device, "queue": queue}
+                steps = (one.kicked, one.seq, self.running[device])
+                self.tell("queue.stalled", text, *steps, once=key, where=where)

@@ -65,10 +65,10 @@ class RingState(Oracle):
     def on_ring(self, seq: int, device: str, queue: int, what: str, value: object) -> None:
         """Size, addresses, enabled or not."""
         one = self.queues.setdefault((device, queue), Queue())
-        if what == "num":
-            one.num = cast("int", value)
-        elif what == "addr":
-            one.addresses, one.told = cast("tuple[int, ...]", value), seq
+        if what == "num" and isinstance(value, int):
+            one.num = value
+        elif what == "addr" and isinstance(value, tuple):
+            one.addresses, one.told = (*cast("tuple[int, ...]", value), 0, 0, 0, 0)[:4], seq
         elif what == "ready":
             began, one.ready = bool(value) and not one.ready, bool(value)
             if began and device in self.running:

@@ -31,7 +31,7 @@ class VmmRequest(Oracle):
 
     def on_enter(self, seq: int, op: str, file: str, args: tuple[Any, ...]) -> None:
         """A call begins."""
-        if op == "ioctl" and args and file.startswith("/dev/vhost-"):
+        if op == "ioctl" and args and isinstance(args[0], int) and file.startswith("/dev/vhost-"):
             self.called[self.unit, file] = args[0] & 0xFFFF_FFFF
 
     def on_exit(self, seq: int, op: str, file: str, ret: int, handler_errno: int, rule: str | None) -> None:

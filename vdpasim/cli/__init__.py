@@ -2,7 +2,7 @@
 
 Theory. ``vdpasim NAME`` lives in ``vdpasim/cli/NAME.py`` as a click object called ``command``. Its summary is written
 here, so that asking for help imports none. Exit codes: 0 fine, 1 a violation, a difference or malformed input, 2 wrong
-usage, 3 our own bug.
+usage or a file that is no trace, 3 our own bug.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ COMMANDS = {
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
     "faults": "List the faults a run can be given, and say what one would do.",
+    "trace": "Show, compare and export recorded runs.",
+    "check": "Judge a recorded run again.",
+    "report": "Draw a recorded run as one page for a browser.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",
     "abi": "Show struct layouts side by side for several ABIs.",

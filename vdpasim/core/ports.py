@@ -179,6 +179,10 @@ class EventFd(Protocol):
     def count(self) -> int:
         """The counter, never reset by the kernel side."""
 
+    @property
+    def freed(self) -> bool:
+        """Nobody has a reference any more: the real kernel would touch freed memory."""
+
     def signal(self) -> None:
         """Add one (``eventfd_signal``); stops at 2^64-1."""
 

@@ -64,6 +64,7 @@ PROFILES: dict[str, frozenset[str]] = {
 
 IMPLIED: dict[str, frozenset[str]] = {
     "live-update-v1": frozenset({"lu-advertise"}),
+    "live-update-fixed": frozenset({"lu-advertise"}),
     # before 6.3 a ring that was set up, for the first time or again, began at 0
     "bug-enable-twice": frozenset({"bug-enable-base"}),
 }

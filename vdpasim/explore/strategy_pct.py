@@ -3,8 +3,9 @@
 Theory (Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010). A bug has depth d if d ordering constraints are
 enough to show it; most have 1, 2 or 3. Threads get random priorities and the highest that can run runs; at d-1 steps
 drawn from the k of a run, the one that runs becomes the lowest of all. With n threads a run shows a bug of depth d with
-a probability of at least 1/(n * k^(d-1)), whatever else the program does. k is taken from the first run, which is the
-one without preemption; only steps with a choice count, as nothing can be decided at others.
+a probability of at least 1/(n * k^(d-1)), whatever else the program does. k is that of the longest run so far, the
+first of which is the one without preemption: where that one has next to no choices, a window of others lies behind its
+end. Only steps with a choice count, as nothing can be decided at others.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class PctStrategy(Counted):
         self.length = 0
 
     def take(self, limit: int) -> list[Work]:
-        # how long a run is, is known when the first is back
+        # how long a run is, is not known before the first is back
         work = super().take(limit if self.taken else 1)
         return [{**piece, "length": self.length} for piece in work]
 
     def put(self, work: Work, ran: Ran) -> None:
-        if not work["n"] and ran.outcome is not None:
-            self.length = ran.outcome.choices
+        if ran.outcome is not None:
+            self.length = max(self.length, ran.outcome.choices)
 
     @staticmethod
     def policy(settings: Settings, work: Work) -> Policy:

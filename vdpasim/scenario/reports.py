@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
@@ -56,7 +57,7 @@ def _summary(verdicts: Sequence[Verdict]) -> list[str]:
 def failure(verdict: Verdict) -> list[str]:
     """What was found, the last steps before the end, and how to run it again."""
     lines = [f"{verdict.name} on {verdict.kernel}: {verdict.line}"]
-    lines += [f"  [{finding.seq}] {finding.id}: {finding.text}" for finding in verdict.found]
+    lines += _found(verdict)
     if not any(finding.steps for finding in verdict.found):
         lines += ["  the last events:", *("    " + line for line in verdict.trace.splitlines()[-8:])]
         return [*lines, f"  rerun: {verdict.rerun}"]
@@ -68,10 +69,24 @@ def explained(verdicts: Sequence[Verdict]) -> str:
     lines: list[str] = []
     for verdict in verdicts:
         lines += [f"{_mark(verdict)}  {verdict.name} on {verdict.kernel}: {verdict.line}", *_notes(verdict)]
-        lines += [f"  [{one.seq}] {one.id}: {one.text}" for one in verdict.found]
+        lines += _found(verdict)
         lines += [*steps(verdict), f"  rerun: {verdict.rerun}", ""]
     good = sum(v.passed for v in verdicts)
     return "\n".join([*lines, f"{good} of {len(verdicts)} runs as expected"]) + "\n"
+
+
+def _found(verdict: Verdict) -> list[str]:
+    # each id by its first findings, the others as a number
+    counts = Counter(one.id for one in verdict.found)
+    shown: Counter[str] = Counter()
+    lines: list[str] = []
+    for one in verdict.found:
+        shown[one.id] += 1
+        if shown[one.id] <= EXPLAINED:
+            lines.append(f"  [{one.seq}] {one.id}: {one.text}")
+        elif shown[one.id] == counts[one.id]:
+            lines.append(f"  and {counts[one.id] - EXPLAINED} more of {one.id}")
+    return lines
 
 
 EXPLAINED = 3

@@ -16,22 +16,27 @@ import inspect
 import shlex
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from vdpasim import __version__
 from vdpasim.checks import Finding
 from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.core.events import Event, Kind
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
 from vdpasim.sim.hosts import Actor
+from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vdpasim.scenario import Scenario
+
+    Record = Callable[[Header], TextIO]
+    """Opens what a run is recorded to; the run closes it."""
 
 
 @attrs.frozen
@@ -71,10 +76,11 @@ def run(
     settings: dict[str, str] | None = None,
     faults: Iterable[str] = (),
     strict: bool = False,
+    record: Record | None = None,
 ) -> list[Verdict]:
     """Run a scenario on each of its kernels, or on the one given; ``faults`` come to those of the scenario.
 
-    ``strict`` makes mistakes of the program count.
+    ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes.
 
     Raises:
         ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
@@ -88,7 +94,7 @@ def run(
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
     flags += "".join(f" --fault {shlex.quote(fault)}" for fault in added)
     flags += " --strict" * strict
-    return [_run_one(found, one, seed, values, added, flags, strict=strict) for one in kernels]
+    return [_run_one(found, one, seed, values, added, flags, record, strict=strict) for one in kernels]
 
 
 def _machine(found: Found, kernel: str, seed: int, faults: tuple[str, ...]) -> Simulator:
@@ -113,6 +119,7 @@ def _run_one(
     values: dict[str, Any],
     faults: tuple[str, ...],
     flags: str,
+    record: Record | None,
     *,
     strict: bool,
 ) -> Verdict:
@@ -122,26 +129,29 @@ def _run_one(
     watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
+    rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
+    recorder = Recorder(record, _header(found, sim, kernel, values, faults, rerun)) if record else None
 
     def sink(event: Event) -> None:
         trace.event(event)
+        if recorder:
+            recorder.writer.event(event)
         for oracle in watchers:
             oracle.event(event)
         if event[3] == Kind.UNMODELLED:
             unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
 
     sim.listen(sink)
-    ended = _play(sim, found, values)
-    still = come_to_rest(sim)
+    ended = _to_the_end(sim, found, values, recorder)
     for oracle in watchers:
-        if still:
-            oracle.event((sim.kernel.seq, sim.kernel.now, "-", Kind.STILL))
         oracle.finish()
     unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
     findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
     expected = story.expected(kernel)
     mistakes = [finding for critic in critics for finding in critic.findings]
     findings += [finding for finding in mistakes if strict or finding.id in expected]
+    if recorder:
+        recorder.finish(findings)
     ids = frozenset(finding.id for finding in findings)
     passed = ids == expected
     return Verdict(
@@ -154,9 +164,21 @@ def _run_one(
         tuple(findings),
         trace.text(),
         sim.kernel.steps,
-        f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}",
+        rerun,
         tuple(finding for finding in mistakes if finding not in findings),
     )
+
+
+def _to_the_end(sim: Simulator, found: Found, values: dict[str, Any], recorder: Recorder | None) -> list[Finding]:
+    try:
+        ended = _play(sim, found, values)
+        if come_to_rest(sim):
+            sim.kernel.emit(Kind.STILL)
+    except BaseException:
+        if recorder:
+            recorder.stream.close()  # a bug of ours: the trace as far as it came
+        raise
+    return ended
 
 
 def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
@@ -168,6 +190,35 @@ def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
             return True
         kernel.step(left[0])
     return False
+
+
+class Recorder:
+    """The trace file of one run."""
+
+    def __init__(self, record: Record, header: Header) -> None:
+        self.stream = record(header)
+        self.writer = Writer(self.stream, header)
+
+    def finish(self, findings: Iterable[Finding]) -> None:
+        """The run is over and judged."""
+        for finding in findings:
+            self.writer.mark(Mark(finding.id, finding.text, finding.seq, tuple(getattr(finding, "steps", ()))))
+        self.writer.finish()
+        self.stream.close()
+
+
+def _header(
+    found: Found, sim: Simulator, kernel: str, values: dict[str, Any], faults: tuple[str, ...], rerun: str
+) -> Header:
+    story = found.scenario
+    options = {
+        "devices": dict(story.options),
+        "extensions": list(story.extensions),
+        "settings": dict(values),
+        "faults": [*story.faults, *faults],
+    }
+    asked = {name: value for name, value in options.items() if value}
+    return Header(kernel, sim.kernel.abi.name, sim.seed, found.ident, asked, rerun, f"vdpasim {__version__}")
 
 
 def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]:

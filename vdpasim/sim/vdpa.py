@@ -2,7 +2,8 @@
 
 Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes
 it, ``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
-``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an
+``batch_mapping``, ``max_iotlb_entries``) are taken per device, and ``advertise``, the backend features of a live-update
+series that the device offers (``"NEW_OWNER,IOTLB_REMAP"``, or a mask); iproute2 has no words for them, so they are an
 extension. So are ``profile NAME`` in place of ``mgmtdev`` (a device as data, ``devices/profile.py``) and ``model FILE``
 (a device of one's own, ``devices/model.py``); both together are a model of what the profile says.
 """

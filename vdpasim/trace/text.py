@@ -85,7 +85,7 @@ class TextTrace:
         return f"{op}({', '.join([file, *self._args(op, file, args)])})"
 
     def _args(self, op: str, file: str, args: tuple[Any, ...]) -> Iterable[str]:
-        if op == "ioctl" and args:
+        if op == "ioctl" and args and isinstance(args[0], int):
             known = by_request(args[0] & 0xFFFF_FFFF, self.abi)
             yield known.name if known else f"{args[0]:#x}"
             args = args[1:]

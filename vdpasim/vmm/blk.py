@@ -9,7 +9,7 @@ do itself, or leave out, are methods of their own.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -74,7 +74,7 @@ class BlkVmm:
     call: File
 
     @classmethod
-    async def create(cls, process: Process, path: str, *, shared: bool = True) -> BlkVmm:
+    async def create(cls, process: Process, path: str, *, shared: bool = True) -> Self:
         """Open the device and map guest memory into the process; nothing is said to the device yet."""
         memfd = process.memfd("ram", RAM)
         ram = process.mmap(RAM, memfd, shared=shared)
@@ -83,7 +83,7 @@ class BlkVmm:
         return cls(process, file, VhostVdpa(file), memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
 
     @classmethod
-    async def boot(cls, process: Process, path: str, *, backend_features: int | None = None) -> BlkVmm:
+    async def boot(cls, process: Process, path: str, *, backend_features: int | None = None) -> Self:
         """Create, become the owner, negotiate, map guest memory and start the queue.
 
         Without ``backend_features`` it acks what it knows how to use, as far as the device offers it.

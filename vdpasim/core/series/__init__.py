@@ -1,54 +1,153 @@
-"""Patch series: changes to the drivers that are chosen by a switch (the live-update series).
+"""Patch series: changes to the drivers that are chosen by a switch (the live-update series, or your own).
 
-Theory. A series is one file: the backend feature bits it makes known, and the rows it adds to or replaces in the
-tables of an open vhost-vdpa file (ioctls by number, messages by type). The drivers know only this module. ``active``
-gives the series whose switch is on, in the order they were registered.
+Theory. A series is one value: the backend feature bits it makes known, handlers of ioctls and of IOTLB message types as
+lists of named steps (:mod:`.handler`), switches that are options of it, and rules it refuses by. It may begin with the
+handlers of another (:meth:`Series.derive`). The drivers know only this module: when a vhost-vdpa file is opened, the
+handlers of the series that are switched on go over the tables of that file. Registering a series makes its name a
+switch, so it can stand in a profile string, ``6.12+my-v3``; nothing else in ``core`` hears of it.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.core import rules as rule_registry
+from vdpasim.core.profiles import IMPLIED
+from vdpasim.core.series.handler import Handler, IotlbMessage, Request
+from vdpasim.core.switches import SWITCHES, Switch
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from vdpasim.core.kernel import Call
+    from vdpasim.core.ports import Caller
+    from vdpasim.core.rules import Rule
     from vdpasim.core.switches import Switches
+    from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vdpa import VhostVdpa
+    from vdpasim.core.vhost.vhost_msg import IotlbMsg
+    from vdpasim.uapi.ioctl import Ioctl
+
+Ioctls = Mapping["Ioctl", Handler[Request]]
+Messages = Mapping[int, Handler[IotlbMessage]]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Series:
     """One patch series."""
 
     name: str
     """The switch that turns it on."""
     doc: str
-    backend_features: int
+    backend_features: int = 0
     """Mask of bits SET_BACKEND_FEATURES accepts beyond the kernel's own."""
-    apply: Callable[[VhostVdpa], None]
-    """Changes the tables of a file that was just opened."""
+    offers: int = 0
+    """Mask of bits GET_BACKEND_FEATURES answers for every device; what a device says itself comes to it."""
+    ioctls: Ioctls = attrs.Factory(dict["Ioctl", Handler[Request]])
+    messages: Messages = attrs.Factory(dict[int, Handler[IotlbMessage]])
+    implies: frozenset[str] = frozenset()
+    """Switches that come on with it."""
+    switches: tuple[Switch, ...] = ()
+    """Switches of its own, which a profile string may add."""
+    rules: tuple[Rule, ...] = ()
+    """What its steps refuse by (``raise fail("my.rule")``)."""
+
+    def derive(
+        self,
+        name: str,
+        doc: str,
+        *,
+        backend_features: int = 0,
+        offers: int = 0,
+        ioctls: Ioctls | None = None,
+        messages: Messages | None = None,
+        implies: frozenset[str] = frozenset(),
+        switches: tuple[Switch, ...] = (),
+        rules: tuple[Rule, ...] = (),
+    ) -> Series:
+        """A series that is this one, but for what is given; masks and switches come to this one's."""
+        return Series(
+            name,
+            doc,
+            self.backend_features | backend_features,
+            self.offers | offers,
+            {**self.ioctls, **(ioctls or {})},
+            {**self.messages, **(messages or {})},
+            self.implies | implies,
+            switches,
+            rules,
+        )
+
+    def apply(self, v: VhostVdpa) -> None:
+        """Change the tables of a file that was just opened; a request of its own waits for the device's pass."""
+        kept: dict[str, Any] = {}
+        for ioctl, handler in self.ioctls.items():
+            request = ioctl.request(v.kernel.abi)
+            if request not in v.ioctls:
+                v.quiescing.add(request)
+            v.ioctls[request] = partial(_answer_ioctl, handler, v.ioctls.get(request), kept)
+        for kind, one in self.messages.items():
+            v.messages[kind] = partial(_answer_message, one, v.messages.get(kind), kept)
 
 
-FILES = ("live_update",)
+def _answer_ioctl(
+    handler: Handler[Request], mainline: Any, kept: dict[str, Any], v: VhostVdpa, call: Call, arg: UserBuffer
+) -> None:
+    handler(Request(v, call, arg, mainline, kept))
+
+
+def _answer_message(
+    handler: Handler[IotlbMessage],
+    mainline: Any,
+    kept: dict[str, Any],
+    v: VhostVdpa,
+    task: Caller,
+    asid: int,
+    msg: IotlbMsg,
+) -> None:
+    handler(IotlbMessage(v, task, asid, msg, mainline, kept))
+
+
+SHIPPED = frozenset({"live-update-v1", "live-update-v2", "live-update-fixed"})
+"""Series whose switches stand in the tables of ``switches.py`` and ``profiles.py``."""
+
+FILES = ("live_update", "live_update_fixed")
 """Modules of this folder that register a series when they are imported."""
 
 SERIES: dict[str, Series] = {}
 
 
 def register(one: Series) -> None:
-    """Make a series known; a name may be used once."""
+    """Make a series known, and its name a switch.
+
+    Raises:
+        ValueError: the name, a switch or a rule of it is there already; nothing was registered then.
+    """
     if one.name in SERIES:
         raise ValueError(f"series {one.name!r} is registered twice")
+    own = [] if one.name in SHIPPED else [*one.switches, Switch(one.name, one.doc)]
+    taken = [switch.name for switch in own if switch.name in SWITCHES]
+    if taken:
+        raise ValueError(f"series {one.name!r}: switch {taken[0]!r} is there already")
+    rule_registry.register(one.rules)
+    SWITCHES.update({switch.name: switch for switch in own})
+    if one.implies:
+        IMPLIED[one.name] = IMPLIED.get(one.name, frozenset()) | one.implies
     SERIES[one.name] = one
 
 
-def active(switches: Switches) -> list[Series]:
-    """The series that are switched on."""
+def load() -> None:
+    """Import the shipped series."""
     for module in FILES:
         importlib.import_module(f"{__name__}.{module}")  # late: a series imports the drivers, which import this
+
+
+def active(switches: Switches) -> list[Series]:
+    """The series that are switched on, in the order they were registered."""
+    load()
     return [one for name, one in SERIES.items() if name in switches]
 
 
@@ -57,4 +156,12 @@ def backend_features(switches: Switches) -> int:
     mask = 0
     for one in active(switches):
         mask |= one.backend_features
+    return mask
+
+
+def offered(switches: Switches) -> int:
+    """The backend feature bits that the active series offer for every device."""
+    mask = 0
+    for one in active(switches):
+        mask |= one.offers
     return mask

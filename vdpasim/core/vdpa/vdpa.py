@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel, Steps
     from vdpasim.core.ports import Mm, Pages
     from vdpasim.core.vhost.iotlb import Iotlb
+    from vdpasim.core.vhost.vdpa_irq import Interrupt
 
 U64_MAX = (1 << 64) - 1
 
@@ -65,7 +66,7 @@ class VdpaDevice(abc.ABC):
         """Ring size."""
 
     @abc.abstractmethod
-    def set_vq_cb(self, idx: int, callback: Callable[[], None] | None) -> None:
+    def set_vq_cb(self, idx: int, callback: Interrupt | None) -> None:
         """What to call at a used buffer."""
 
     @abc.abstractmethod
@@ -143,7 +144,7 @@ class VdpaDevice(abc.ABC):
         """Optional: go on."""
 
     @abc.abstractmethod
-    def set_config_cb(self, callback: Callable[[], None] | None) -> None:
+    def set_config_cb(self, callback: Interrupt | None) -> None:
         """What to call at a config change."""
 
     @abc.abstractmethod

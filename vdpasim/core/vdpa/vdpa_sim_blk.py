@@ -130,8 +130,9 @@ class VdpasimBlk:
             if not handled:
                 return
             if points:
-                yield Point(sim.name + ".signal")
-            sim.notify_if_wanted(vq)
+                yield from sim.notify_in_steps(vq)
+            else:
+                sim.notify_if_wanted(vq)
         hit("sim.blk.budget")
         sim.schedule_work()
 
@@ -373,6 +374,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_blk",
     2,
     frozenset({"device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "backing", "write_through"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise", "backing", "write_through"}),
     make,
 )

@@ -212,10 +212,10 @@ class VdpasimNet:
         # a used ring that cannot be written loses the completion; the interrupt is raised all the same
         if sim.kernel.points:
             yield from sim.complete_in_steps(vq.vring, head, length)
-            yield Point(sim.name + ".signal")
+            yield from sim.notify_in_steps(vq)
         else:
             sim.complete(vq.vring, head, length)
-        sim.notify_if_wanted(vq)
+            sim.notify_if_wanted(vq)
 
     @staticmethod
     def _accepts(sim: VdpaSim, frame: bytes | bytearray, at: int = 0) -> bool:
@@ -284,10 +284,10 @@ class VdpasimNet:
             written = -error.errno
         if sim.kernel.points:
             yield from sim.complete_in_steps(cvq.vring, head, written)
-            yield Point(sim.name + ".signal")
+            yield from sim.notify_in_steps(cvq, always=True)
         else:
             sim.complete(cvq.vring, head, written)
-        sim.notify(cvq)
+            sim.notify(cvq)
 
 
 def _strncmp_equal(a: bytes | bytearray, b: bytearray) -> bool:
@@ -336,6 +336,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_net",
     1,
     frozenset({"mac", "mtu", "device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise"}),
     make,
 )

@@ -178,7 +178,9 @@ class VhostNet(VhostDev):
             yield from self.quiesce()
             handler = self.ioctls.get(request)
             if handler is not None:
-                handler(self, call, arg)
+                steps = handler(self, call, arg)
+                if steps is not None:
+                    yield from steps
             elif not vhost_dev_ioctl(self, call, request, arg):
                 vhost_vring_ioctl(self, call, request, arg)
         finally:
@@ -255,8 +257,8 @@ class VhostNet(VhostDev):
             vq.log_used, vq.log_addr = False, (1 << 64) - 1
         self.meta_reset()
 
-    def set_backend(self, call: Call, index: int, fd: int) -> None:
-        """NET_SET_BACKEND behind the owner check (``vhost_net_set_backend``)."""
+    def set_backend(self, call: Call, index: int, fd: int) -> SocketFile | None:
+        """NET_SET_BACKEND behind the owner check (``vhost_net_set_backend``): the backend, if it is a new one."""
         if index >= NVQS:
             raise fail("net.backend.index")
         vq = self.vqs[index]
@@ -267,12 +269,12 @@ class VhostNet(VhostDev):
         sock = None if fd == VHOST_FILE_UNBIND else self._get_socket(call, fd)
         old = vq.private_data
         if sock is old:
-            return
+            return None
         self.stop_waiting(vq)
         vq.private_data = sock
         if sock is None:
             self._say_backend(vq, None)
-            return
+            return None
         try:
             vhost_vq_init_access(vq)
             if not sock.attached:
@@ -282,6 +284,17 @@ class VhostNet(VhostDev):
             raise
         self._say_backend(vq, sock.ifname)
         self._enable_vq(vq, sock)
+        return sock
+
+    def look_up_ring(self, call: Call, fd: int, sock: SocketFile) -> Steps:
+        """Of old the ring of the tap was looked up by the descriptor again, and not taken of the socket's file."""
+        yield Point(self.name + ".backend.lookup")
+        try:
+            again = self._get_socket(call, fd)
+        except KernelError:
+            return
+        if again is not sock and again.kind == "tap":
+            self.kernel.violation("kernel.oops", f"{self.name} would use the ring of a file that it does not hold")
 
     def _say_backend(self, vq: VhostVirtqueue, name: str | None) -> None:
         if self.kernel.sink:
@@ -333,7 +346,8 @@ class VhostNet(VhostDev):
         self.umem = self.new_iotlb()
 
 
-Ioctl = Callable[[VhostNet, "Call", UserBuffer], None]
+Ioctl = Callable[[VhostNet, "Call", UserBuffer], Steps | None]
+"""A request; it is one step unless it returns its steps."""
 
 
 def get_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
@@ -406,11 +420,14 @@ def set_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
         net.kernel.emit(Kind.FEATURES, net.name, "backend", features)
 
 
-def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> Steps | None:
     """NET_SET_BACKEND: the pointer is looked at before the owner."""
     file = get_struct(net.kernel, arg, vhost_vring_file)
     _need_owner(net, call)
-    net.set_backend(call, file.index, file.fd)
+    sock = net.set_backend(call, file.index, file.fd)
+    if sock is not None and file.index == RX and net.kernel.points and net.kernel.on("bug-backend-fd-twice"):
+        return net.look_up_ring(call, file.fd, sock)
+    return None
 
 
 def reset_owner(net: VhostNet, call: Call, arg: UserBuffer) -> None:

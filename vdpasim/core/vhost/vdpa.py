@@ -38,6 +38,7 @@ from vdpasim.core.uaccess import (
     put_int,
     put_struct,
 )
+from vdpasim.core.vhost.vdpa_irq import Interrupt
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
 from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, eventfd_name, new_vqs
@@ -187,7 +188,7 @@ class VhostVdpa(VhostDev):
             if handler is not None:
                 handler(self, call, arg)
             elif not vhost_dev_ioctl(self, call, request, arg):
-                vhost_vdpa_vring_ioctl(self, call, request, arg)
+                yield from vhost_vdpa_vring_ioctl(self, call, request, arg)
             elif request == uapi.VHOST_SET_OWNER.request(self.kernel.abi):
                 self.device.bind_mm(call.task.mm)
         finally:
@@ -276,12 +277,11 @@ class VhostVdpa(VhostDev):
 
     def change_owner(self, mm: Mm | None) -> None:
         """As any device's; pins have been moved by whoever asked, so both counts are told."""
-        old = self.mm
+        both = self.mm, mm
         super().change_owner(mm)
-        if self.kernel.sink and self.spaces.pinned_pages:
-            for one in (old, mm):
-                if one is not None:
-                    self.kernel.emit(Kind.PIN, self.name, one.ident, 0, one.pinned_vm)
+        for one in both if self.kernel.sink and self.spaces.pinned_pages else ():
+            if one is not None:
+                self.kernel.emit(Kind.PIN, self.name, one.ident, 0, one.pinned_vm)
 
     # -- device-level pieces
 
@@ -305,12 +305,16 @@ class VhostVdpa(VhostDev):
             self.config_ctx.put()
             self.config_ctx = None
 
-    def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
+    def vq_callback(self, vq: VhostVirtqueue) -> Interrupt:
         """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
-        return vq.signal_call
+        return Interrupt(vq.signal_call, self, "F7", lambda: vq.call)
+
+    def config_callback(self) -> Interrupt:
+        """The device's config interrupt: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        return Interrupt(self.config_changed, self, "F6", lambda: self.config_ctx)
 
     def config_changed(self) -> None:
-        """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        """Signal the config eventfd, if there is one."""
         if self.config_ctx is None:
             if self.kernel.sink:
                 self.kernel.emit(Kind.QUIET, self.name, -1, "no-eventfd")
@@ -444,7 +448,7 @@ def offered_backend_features(v: VhostVdpa) -> int:
         mask |= 1 << VHOST_BACKEND_F_DESC_ASID
     if v.kernel.on("iotlb-persist") and _persists(v):
         mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
-    return mask | v.device.get_backend_features()
+    return mask | series.offered(v.kernel.switches) | v.device.get_backend_features()
 
 
 def _persists(v: VhostVdpa) -> bool:
@@ -498,7 +502,7 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     v.drop_config_ctx()
     v.node.config_ctx_dangles = False
     v.config_ctx = ctx
-    v.device.set_config_cb(v.config_changed)
+    v.device.set_config_cb(v.config_callback())
     if v.kernel.sink:
         v.kernel.emit(Kind.RING, v.name, -1, "config", eventfd_name(ctx))
 

@@ -222,6 +222,15 @@ class AddressSpaces:
             if not self.device.supports("set_map"):
                 self._dma_unmap(asid, entry)
 
+    def replace(self, asid: int, entry: IotlbMap) -> None:
+        """Take one entry from a device that has single ones, and give it anew with the address it has now.
+
+        Raises:
+            KernelError: the device did not take it back.
+        """
+        self._dma_unmap(asid, entry)
+        self._dma_map(asid, entry, entry.size)
+
     def _dma_unmap(self, asid: int, entry: IotlbMap) -> None:
         # what the device says is ignored: it may go on with an entry the table no longer has
         try:

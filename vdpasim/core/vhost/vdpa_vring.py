@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import get_struct, put_struct
 from vdpasim.core.vhost.vhost_vring import report_vring, vhost_get_vq, vhost_vring_ioctl
@@ -30,16 +31,23 @@ if TYPE_CHECKING:
 RingHandler = Callable[["VhostVdpa", "VhostVirtqueue", "Call", "UserBuffer"], None]
 
 
-def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuffer) -> None:
+def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuffer) -> Steps:
     """A ring request, or one nobody knows.
+
+    Before F4 the index of SET_VRING_NUM that chooses the device's queue is read before, and apart from, the one that
+    chooses the generic layer's.
 
     Raises:
         KernelError: EFAULT, ENOBUFS, then the handler's; ENOIOCTLCMD for an unknown request.
     """
-    if v.kernel.on("F4") and request == uapi.VHOST_SET_VRING_NUM.request(v.kernel.abi):
+    is_num = request == uapi.VHOST_SET_VRING_NUM.request(v.kernel.abi)
+    once = v.kernel.on("F4")
+    if is_num and once:
         # the whole argument is fetched once, so a short one fails before its index is looked at
         get_struct(v.kernel, arg, vhost_vring_state)
     vq = vhost_get_vq(v, arg)
+    if is_num and not once and v.kernel.points:
+        yield Point(v.name + ".vring.refetch")
     own, before, after = _numbered(v.kernel.abi)
     if request in own:
         handler, switch = own[request]
