@@ -19,6 +19,7 @@ from vdpasim.cli.trace import READABLE, opened
 from vdpasim.core.events import Kind
 from vdpasim.trace.export_strace import told
 from vdpasim.trace.file import Mark
+from vdpasim.trace.text import inert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +42,14 @@ def command(trace: Path) -> None:
         again, recorded = judge(reader)
         taken, recorded = _split(recorded)
         complete = reader.complete
+        lacks = reader.header.extra.get("unknown")
     new, gone = _less(again, recorded), _less(recorded, again)
     for mark in again:
         click.echo(told(mark))
     for mark in taken:
         click.echo(f"{told(mark)} (as recorded; no event shows it)")
+    if lacks:
+        click.echo(f"the trace was imported and lacks {inert(str(lacks))}: it was judged by what is there")
     if not complete:
         click.echo("cut short: the trace has no last line, and was judged as far as it goes")
     click.echo(_verdict(len(again) + len(taken), new, gone, complete=complete), nl=False)

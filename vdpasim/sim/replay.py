@@ -275,7 +275,8 @@ class Replay:
         elif isinstance(file, str):
             target = NodeOpen(self.kernel, self.sim.nodes, file)
         else:
-            target = self._files[file]
+            number: int = file
+            target = self._files[number]
         self.kernel.submit(caller, target, op, tuple(self._decode(arg, process) for arg in args))
 
     def _operation(self, key: Any, name: str, args: Any, kwargs: dict[str, Any], by: str | None) -> None:
@@ -334,15 +335,14 @@ class Replay:
 
     def _object(self, key: Any) -> Any:
         kind: str = key[0]
-        numbers: list[Any] = list(key[1:])
-        if kind == "process":
-            return self.sim.processes[numbers[0]]
-        if kind == "fd":
-            return File(self.sim.processes[numbers[0]], numbers[1])
         if kind == "device":
-            return self._devices[numbers[0]]
-        if kind == "hold":
-            return self._holds[numbers[0]]
+            return self._devices[key[1]]
+        if kind in ("process", "fd", "hold"):
+            number: int = key[1]
+            if kind == "hold":
+                return self._holds[number]
+            process = self.sim.processes[number]
+            return process if kind == "process" else File(process, key[2])
         return {"sim": self.sim, "vdpa": self.sim.vdpa}[kind]
 
     def _decode(self, value: Any, caller: Process | None = None) -> Any:
