@@ -179,6 +179,7 @@ def test_two_series_are_compared_by_what_they_find() -> None:
         (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
         (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
         (["--series", "nothing"], "neither a series nor a file"),
+        (["--series", "mainline", "--series", "live-update-v1", "--diff", "--json"], "neither --json nor --ktap"),
     ],
 )
 def test_mistakes_with_series(flags: list[str], said: str) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
 """Every command with its summary."""
 
 EXIT_INTERNAL = 3
+EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -83,11 +84,22 @@ def main() -> None:
         if sys.stdout is not stdout:  # click puts something else there when the reader has gone
             _reader_gone()
         raise
-    except Exception:  # noqa: BLE001 - the last line of defence
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _user_file(error)
         traceback.print_exc()
         click.echo("vdpasim: internal error; this is a bug of vdpasim, please report it with the lines above", err=True)
         sys.exit(EXIT_INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _user_file(error: Exception) -> None:
+    # a mistake in the user's series is no bug of ours
+    from vdpasim.core.series.handler import SeriesError
+
+    if isinstance(error, SeriesError):
+        traceback.print_exception(error.__cause__)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
 
 
 def _reader_gone() -> NoReturn:

@@ -75,6 +75,8 @@ def command(
         told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
         play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
+        if diff and (as_json or as_ktap):
+            raise UsageError("--diff prints a table; it goes with neither --json nor --ktap")
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
         verdicts = [verdict for _, verdict in runs]

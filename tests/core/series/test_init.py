@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from vdpasim.core import series
 from vdpasim.core.profiles import IMPLIED, parse
 from vdpasim.core.rules import RULES, Rule, fail
 from vdpasim.core.series import Series
-from vdpasim.core.series.handler import IotlbMessage, Request, handler, mainline
+from vdpasim.core.series.handler import IotlbMessage, Request, SeriesError, handler, mainline
 from vdpasim.core.switches import SWITCHES, Switch
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
@@ -158,6 +159,35 @@ def test_what_is_there_already_is_refused_and_nothing_is_registered(taken: Serie
     with pytest.raises(ValueError, match=r"there already|used twice"):
         series.register(taken)
     assert (list(series.SERIES), list(SWITCHES)) == before
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Series("a+b c", ""), "cannot stand in a profile string"),
+        (Series("", ""), "cannot stand in a profile string"),
+        (Series("mine", "", implies=frozenset({"no-such-switch"})), "implies 'no-such-switch'"),
+        (Series("mine", "", messages={"seven": handler(count)}), "messages {number: Handler}"),  # type: ignore[dict-item]
+        (Series("mine", "", ioctls={39: handler(count)}), "ioctls are {Ioctl: Handler}"),  # type: ignore[dict-item]
+        (Series("mine", "", messages={7: count}), "Handler"),  # type: ignore[dict-item]
+    ],
+)
+def test_what_makes_no_series_is_said(wrong: Series, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        series.register(wrong)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_step_that_fails_by_itself_is_not_our_bug() -> None:
+    def divide(message: IotlbMessage) -> None:
+        message.kept["x"] = 1 // 0
+
+    series.register(Series("broken", "", messages={TOUCH: handler(divide)}))
+    one = Machine(kernel="6.12+broken")
+    one.update(0, 4096, one.memory().addr)
+    with pytest.raises(SeriesError, match="series broken: its step divide failed: ZeroDivisionError"):
+        one.message(TOUCH)
 
 
 def test_a_derived_series_has_what_its_parent_has_but_for_what_it_changes() -> None:

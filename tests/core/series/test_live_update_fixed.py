@@ -147,9 +147,7 @@ def test_a_device_with_single_entries_that_refuses_one_has_the_old_ones_back() -
     batched=st.booleans(),
     refusal=st.integers(0, 6),
 )
-def test_table_and_device_agree_whatever_is_refused(
-    moves: list[tuple[int, int]], batched: bool, refusal: int
-) -> None:
+def test_table_and_device_agree_whatever_is_refused(moves: list[tuple[int, int]], batched: bool, refusal: int) -> None:
     one = fixed()
     places = [OLD + number * SIZE for number in range(4)]
     for number, addr in enumerate(places):
@@ -385,3 +383,56 @@ def test_pinned_pages_are_never_stale() -> None:
     file = successor(one)
     one.call(vhost.VHOST_NEW_OWNER, file=file)
     one.call(vhost.VHOST_VDPA_RESUME, file=file)
+
+
+@given(first=st.integers(1, 4), count=st.integers(1, 3), pieces=st.integers(1, 4))
+def test_a_device_with_single_entries_has_no_new_one_left_behind_a_refusal(first: int, count: int, pieces: int) -> None:
+    one = fixed(batch_mapping=False)
+    for number, addr in itertools.product(range(pieces), (OLD, NEW)):
+        one.process.mmap(PAGE, one.process.memfd(f"piece{number}", PAGE), addr=addr + number * PAGE)
+    one.update(IOVA, pieces * PAGE, OLD)
+    one.sim.inject(f"dma_map:{first}-{first + count - 1}:ENOMEM")
+    try:
+        remap(one, size=pieces * PAGE)
+    except OSError:
+        assert set(addresses(device_map(one))) <= set(addresses(tree(one)))
+        assert addresses(tree(one)) == [OLD + number * PAGE for number in range(pieces)]
+    else:
+        assert addresses(tree(one)) == addresses(device_map(one))
+
+
+@pytest.mark.parametrize("way", ["exec", "transfer"])
+def test_what_the_old_owner_remapped_in_a_batch_that_goes_on_is_stale(way: str) -> None:
+    one = machine(RESUME_GUARD)
+    one.update(IOVA, SIZE, OLD)
+    one.features()
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    remap(one, uaddr=OLD + SIZE)
+    if way == "exec":
+        one.process.exec_nowait()
+    else:
+        one.file = successor(one)
+    one.call(vhost.VHOST_NEW_OWNER)
+    one.message(VHOST_IOTLB_BATCH_END)
+    with refused(E.EBUSY, "vdpa.guard.stale"):
+        one.call(vhost.VHOST_VDPA_RESUME)
+
+
+def test_an_update_into_the_gap_of_another_leaves_that_one_its_name() -> None:
+    one = fixed()
+    one.process.mmap(2 * PAGE, addr=OLD)
+    one.update(IOVA, SIZE, OLD)
+    one.update(IOVA, 2 * PAGE, NEW + 8 * PAGE)
+    assert len(tree(one)) == 2
+    assert remap(one) == 72
+    assert remap(one, size=2 * PAGE, uaddr=NEW) == 72
+    assert addresses(tree(one)) == [NEW, NEW + 2 * PAGE]
+
+
+def test_an_update_that_mapped_nothing_names_nothing() -> None:
+    one = fixed()
+    one.process.mmap(SIZE, addr=OLD)
+    one.update(IOVA, SIZE, OLD)
+    one.update(IOVA + PAGE, PAGE, NEW)
+    with refused(E.EFAULT, "vdpa.remap.no-update", inside=E.EINVAL):
+        remap(one)
