@@ -100,31 +100,43 @@ def test_lines_keep_to_the_width() -> None:
     assert all(ident in text for ident in ids)
 
 
-def test_objections_have_their_stories_under_every_dialect() -> None:
+def row_of(text: str, slug: str) -> list[list[str]]:
+    """The lines of an objection's row, as cells."""
+    lines = text.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith(slug + " "))
+    more = [line for line in lines[first + 1 : first + 9] if line.startswith("   ")]
+    return [re.split(r" {2,}", line.strip()) for line in (lines[first], *more)]
+
+
+def test_an_objection_has_a_row_with_what_its_stories_found_under_every_dialect() -> None:
     tags = ("objection:resume", "LU1")
     text = objections([
         verdict("a", V1, "dma.fault", tags=tags),
+        verdict("c", V1, tags=tags),
         verdict("a", FIXED, tags=tags),
         verdict("a", FIXED + "+lu-guard-resume", "other.id", tags=tags),
         verdict("b", "6.12", tags=("objection:mine",)),
     ])
-    lines = text.splitlines()
-    at = lines.index(f"resume: {OBJECTIONS['resume']}")
-    assert lines[at + 1].split() == ["v1", "v2", "fixed", "mainline"]
-    assert lines[at + 2].split() == ["a", "dma.fault", "-", "clean", "-"]
+    assert text.splitlines()[0].split() == ["objection", "v1", "v2", "fixed", "mainline"]
+    assert row_of(text, "resume") == [["resume", "dma.fault", "-", "clean", "-"]]
+    assert row_of(text, "mine") == [["mine", "-", "-", "-", "clean"]]
     assert "other.id" not in text
-    assert "mine: an objection of your own" in lines
-    assert lines[-1].split() == ["b", "-", "-", "-", "clean"]
+    assert f"resume: {OBJECTIONS['resume']}\n  a, c\n" in text
+    assert "mine: an objection of your own\n  b\n" in text
     assert text.count("no story of these plays it") == len(OBJECTIONS) - 1
 
 
-def test_objections_with_many_ids_go_downwards() -> None:
-    ids = tuple(f"some.long-identifier-{n}" for n in range(4))
-    lines = objections([verdict("a", kernel, *ids, tags=("objection:resume",)) for kernel in (V1, V2)]).splitlines()
-    at = lines.index("  a")
-    assert lines[at + 1] == f"    v1        {', '.join(ids)}"
-    assert lines[at + 3] == "    fixed     -"
-    assert max(map(len, lines)) <= WIDTH
+def test_a_twin_says_nothing_to_an_objection() -> None:
+    text = objections([verdict("a_fixed", V1, tags=("objection:resume", "LU1:twin"))])
+    assert row_of(text, "resume") == [["resume", "-", "-", "-", "-"]]
+    assert "a_fixed" not in text
+
+
+def test_several_ids_stand_below_each_other() -> None:
+    ids = tuple(f"some.identifier-{n}" for n in range(3))
+    text = objections([verdict("a", kernel, *ids, tags=("objection:resume",)) for kernel in (V1, V2)])
+    assert row_of(text, "resume") == [["resume", ids[0], ids[0], "-", "-"], [ids[1]] * 2, [ids[2]] * 2]
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_every_objection_fits_its_line() -> None:

@@ -120,26 +120,41 @@ def _lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def objections(verdicts: Sequence[Verdict]) -> str:
-    """For each objection the stories that play it, and what each found under every dialect."""
+    """A row for each objection: what the stories that play it found under every dialect, all of them together.
+
+    Twins do it right and are left out. Behind the table stand the objections in words and the stories of each.
+    """
     raised = [tag.removeprefix(OBJECTION) for one in verdicts for tag in one.tags if tag.startswith(OBJECTION)]
-    lines: list[str] = []
-    for slug in dict.fromkeys((*OBJECTIONS, *raised)):
-        lines += ["", f"{slug}: {OBJECTIONS.get(slug, 'an objection of your own')}"]
-        stories = _stories(verdict for verdict in verdicts if OBJECTION + slug in verdict.tags)
-        lines += _answers(stories) if stories else ["  no story of these plays it"]
-    return "\n".join(lines[1:]) + "\n"
+    slugs = list(dict.fromkeys((*OBJECTIONS, *raised)))
+    widths = [max(map(len, ("objection", *slugs))), *[ANSWER] * len(SPOKEN)]
+    lines = [_cells(("objection", *SPOKEN), widths)]
+    notes: list[str] = []
+    for slug in slugs:
+        playing = [one for one in verdicts if OBJECTION + slug in one.tags and not _twin(one)]
+        lines += _row((slug, *_answer(playing)), widths)
+        names = ", ".join(dict.fromkeys(one.name for one in playing)) or "no story of these plays it"
+        words = OBJECTIONS.get(slug, "an objection of your own")
+        notes += ["", f"{slug}: {words}", *wrap(names, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")]
+    return "\n".join([*lines, *notes]) + "\n"
 
 
-def _answers(stories: Sequence[Sequence[Verdict]]) -> Iterator[str]:
-    rows = [("", *SPOKEN), *((story[0].name, *_answer(story)) for story in stories)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    if sum(widths) + 2 * len(widths) > WIDTH:
-        for name, *found in rows[1:]:
-            yield f"  {name}"
-            yield from (f"    {spoken:8}  {ids}" for spoken, ids in zip(SPOKEN, found, strict=True))
-        return
-    for row in rows:
-        yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+ANSWER = 23
+"""Characters of a column of findings."""
+
+
+def _twin(verdict: Verdict) -> bool:
+    return any(tag.endswith(":twin") for tag in verdict.tags)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    # findings stand below each other, a cell as high as it must be
+    columns = [cell.split(", ") for cell in cells]
+    for level in range(max(map(len, columns))):
+        yield _cells([column[level] if level < len(column) else "" for column in columns], widths)
+
+
+def _cells(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _answer(story: Sequence[Verdict]) -> Iterator[str]:
