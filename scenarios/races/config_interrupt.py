@@ -25,7 +25,7 @@ async def link_goes_down(sim: Simulator) -> None:
         device, event = VhostVdpa(file), vmm.eventfd()
         await device.set_config_call(event.fd)
         await event.aclose()
-    card.device.change_config(STATUS_AT, LINK_DOWN)
+    card.change_config(STATUS_AT, LINK_DOWN)
     await device.set_config_call(VHOST_FILE_UNBIND)
     await file.aclose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vdpasim.cli import cli
+from vdpasim.scenario.loader import load
+from vdpasim.scenario.runner import run
+from vdpasim.sim.replay import Replay
 
 ROOT = Path(__file__).parents[2]
 STORIES = [
@@ -85,3 +89,18 @@ def test_a_file_that_is_no_journal_is_one_line(recorded: Path) -> None:
 
 def test_does_not_overwrite_the_journal(recorded: Path) -> None:
     assert vdpasim("replay", recorded, "--trace", recorded).exit_code == 2
+
+
+@pytest.mark.slow
+def test_replays_every_scenario_there_is() -> None:
+    class Kept(io.StringIO):
+        def close(self) -> None:
+            self.seek(0)
+
+    for found in load([str(ROOT / "scenarios")]):
+        for kernel in found.scenario.kernels:
+            stream = Kept()
+            run(found, kernel=kernel, journal=lambda _, stream=stream: stream)  # type: ignore[misc]
+            outcome = Replay(stream).run()
+            assert (outcome.different, outcome.complete, outcome.lost) == ("", True, []), (found.ident, kernel)
+            assert outcome.events

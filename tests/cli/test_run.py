@@ -190,7 +190,7 @@ def test_mistakes_with_series(flags: list[str], said: str) -> None:
 
 def tagged(tmp_path: Path) -> Path:
     path = tmp_path / "tagged.py"
-    text = REMAP.read_text().replace("demo=True)", 'tags=("LU12", "objection:same-pages"))')
+    text = REMAP.read_text().replace('tags="LU12"', 'tags=("LU12", "objection:same-pages")')
     path.write_text(text + '\n\n@scenario(tags="LU12:twin")\nasync def twin(sim: Simulator) -> None: ...\n')
     return path
 

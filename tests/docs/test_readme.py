@@ -21,11 +21,11 @@ from tests.pytest_plugin.support import PLUGIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ("conform", "downtime", "explore", "faults", "live-update", "matrix", "pytest", "traces")
+NAMES = ("conform", "diagnose", "downtime", "explore", "faults", "live-update", "matrix", "pytest", "traces")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
 """Pages with commands."""
 
-FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"<!-- file: (\S+) -->\n```(?:python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+?)\)")
 

@@ -113,7 +113,7 @@ def import_command(file: Path, kind: str, output: str) -> None:
     except OSError as error:
         raise NoTraceError(inert(str(error))) from None
     for line in count.told():
-        click.echo(inert(line), err=True)
+        click.echo(inert(line), err=output == "-")
     if not count.requests:
         raise SystemExit(1)
 

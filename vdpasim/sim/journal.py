@@ -20,7 +20,8 @@ Python, a device class without a file) is written as ``lost``; a disk's backing 
 is named by path and digest: a journal holds no code.
 
 Not modelled: memory and descriptors of an attached program; stores through an object (``File.memory``) instead of a
-process; a buffer that changes while its call waits.
+process; what a story does inside of a device (``Device.device``); a buffer that changes while its call waits. A replay
+finds these out by the events that do not come.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ BUFFER_MAX = 64 << 20
 OPERATIONS: dict[str, frozenset[str]] = {
     "sim": frozenset({"process", "inject", "hold", "violation"}),
     "vdpa": frozenset({"dev_add", "dev_del"}),
-    "device": frozenset({"link", "arrived", "config_changed"}),
+    "device": frozenset({"link", "arrived", "change_config", "config_changed"}),
     "process": frozenset(
         {
             "installed", "eventfd", "memfd", "socket", "tap", "receive", "set_cloexec",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
+from vdpasim.core.vdpa.vdpa_sim import VdpaSim
 from vdpasim.devices import model as models
 from vdpasim.devices import model_loader, net_peer, profile, stock, vdpa_miss
 from vdpasim.devices.model_loader import DeviceModelError
@@ -112,11 +113,19 @@ class Device:
         self.peer.inject(frame, pair)
 
     @journaled
+    def change_config(self, offset: int, data: bytes) -> None:
+        """The device itself changes some bytes of its config space, and interrupts if its kind does."""
+        self._own().change_config(offset, data)
+
+    @journaled
     def config_changed(self) -> None:
-        """The device has news in its config space: it interrupts, as it does by itself when its link changes."""
-        callback: Callable[[], None] | None = getattr(self.node.device, "notify_config", None)
-        if callback is not None:
-            callback()
+        """The device interrupts for its config space, whatever its kind."""
+        self._own().notify_config()
+
+    def _own(self) -> VdpaSim:
+        device = self.node.device
+        assert isinstance(device, VdpaSim)  # every device here is one
+        return device
 
     def write_pcap(self, path: str | PathLike[str]) -> None:
         """``net_peer``: write the frames that passed, with virtual time in nanoseconds.

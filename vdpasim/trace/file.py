@@ -11,7 +11,8 @@ Reading checks every line and names the one that is wrong. Fields of an event th
 and written again; a line of an unknown kind is kept whole. Writer and reader hold what is between a call's two events
 and nothing else.
 
-Not modelled: the schedule and what came in through the ports; a trace shows a run, it cannot be run again.
+Not modelled: the schedule and what came in through the ports; a trace shows a run, a journal (``sim/journal.py``) can
+be run again.
 """
 
 from __future__ import annotations
