@@ -383,6 +383,18 @@ def test_of_a_short_address_the_bytes_that_were_there_are_stored() -> None:
     assert (wire.content(ack)[0], wire.address) == (ERR, b"\4\5\6\x22\x22\x22")
 
 
+@pytest.mark.parametrize(
+    ("kernel", "address"), [("tip", b"\4\5\6\x22\x22\x22"), ("tip-bug-ctrl-partial-mac", b"\x22" * 6)]
+)
+def test_of_an_address_that_faults_the_bytes_before_the_fault_are_stored(kernel: str, address: bytes) -> None:
+    wire = control_wire(kernel)
+    inside(wire).set_config(0, b"\x22" * 6)
+    command, ack = wire.readable(0, b"\1\1\4\5\6"), wire.writable(0x100, 1)
+    wire.control.post(command, Buffer(UNMAPPED, 3), ack)
+    wire.control.kick()
+    assert (wire.content(ack)[0], wire.address) == (ERR, address)
+
+
 def test_an_ack_carries_over_to_an_unknown_command_of_the_same_pass() -> None:
     wire = control_wire()
     acks = [wire.command(data) for data in (b"\7\0", b"\1\1" + OWN, b"\7\0", b"\1\7", b"\7\0")]

@@ -32,7 +32,7 @@ from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, n
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
-from vdpasim.core.vhost.vringh import DeviceMap, Vringh
+from vdpasim.core.vhost.vringh import DeviceMap, IotlbMiss, Vringh
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
     VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
@@ -499,6 +499,8 @@ def _wanted(vq: VdpasimVirtqueue) -> bool:
         return vq.vring.need_notify()
     except KernelError:
         return False
+    except IotlbMiss:
+        return True  # nobody can ask again once the chain is back: an on-demand map that lost the flags wants it
 
 
 def create(
