@@ -497,3 +497,11 @@ def test_a_descriptor_that_turns_back_is_a_broken_chain(queue: int) -> None:
         wire.tx.kick()
     assert "vringh.chain.loop" in hit
     assert (wire.rx.used(), wire.queues[queue].base) == ([], 1)
+
+
+@pytest.mark.parametrize("lengths", [[0], [30, 0], [0, 30]])
+def test_of_old_an_empty_descriptor_was_never_got_past_wherever_it_is(lengths: list[int]) -> None:
+    wire = Wire("6.12+bug-zero-length-segment")
+    wire.tx.post(*[Buffer(IOVA + BUFFERS, length) for length in lengths])
+    wire.tx.kick()
+    assert [name for name, _ in wire.sim.kernel.violations] == ["kernel.hang"]

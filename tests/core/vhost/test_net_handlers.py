@@ -477,3 +477,12 @@ def test_a_single_buffer_is_counted_by_new_kernels_and_only_of_the_standard_s_he
     machine.socket.deliver(b"\xee" * 2 if stored == 0xEEEE else FRAME)
     machine.sim.run_idle()
     assert machine.ram.read(0x8000 + 10, 2) == stored.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize("features", [ACCESS_PLATFORM, ACCESS_PLATFORM | 1 << 35])
+def test_who_acks_in_order_is_told_that_it_is_not_modelled(features: int) -> None:
+    machine = Net(kernel="tip")
+    seen: list[Event] = []
+    machine.sim.listen(seen.append)
+    run_sync(machine.handle.set_features(features))
+    assert (Kind.UNMODELLED in [event[3] for event in seen]) == bool(features >> 35)

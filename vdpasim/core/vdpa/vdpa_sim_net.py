@@ -168,11 +168,12 @@ class VdpasimNet:
         except IotlbMiss:
             tx.vring.abandon()
             raise
-        if not isinstance(delivered, tuple):
+        if not delivered:
             return delivered
         # the frame is in its buffer and TX is done with it: a miss from here on gives back the buffer only
+        rx_head, written = delivered
         try:
-            yield from self._complete(sim, rx, *delivered)
+            yield from self._complete(sim, rx, rx_head, written)
         except IotlbMiss:
             rx.vring.abandon()
             raise
