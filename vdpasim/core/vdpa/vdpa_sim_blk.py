@@ -223,7 +223,7 @@ class _Request:
     capacity: int
 
     def bad_range(self, sector: int, sectors: int, limit: int | None, length: int) -> bool:
-        """Whether the range check refuses (``vdpasim_blk_check_range``), or should have for ``length`` bytes to move."""
+        """Whether the range check refuses (``vdpasim_blk_check_range``), or should have as ``length`` bytes move."""
         capacity, fixed = self.capacity, self.sim.kernel.on("F10")
         too_long = limit is not None and sectors > limit
         # without F10 what is left behind a start beyond the capacity wraps around
