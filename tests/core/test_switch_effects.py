@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.core.support import ACCESS_PLATFORM, KICK, VERSION_1, Machine
+from tests.core.vhost.test_net_handlers import Net
 from vdpasim.core.switches import SWITCHES
 from vdpasim.core.vhost.net import VhostNet
 from vdpasim.explore import explore
@@ -335,6 +336,17 @@ def explored(race: str) -> Callable[[str], object]:
     )
 
 
+def num_buffers_without_mergeable_ones(kernel: str) -> int:
+    net = Net(ACCESS_PLATFORM | VERSION_1, kernel=kernel)
+    net.map(0, 0x10000)
+    net.backend(RX)
+    net.rings[RX].add(Buffer(IOVA + 0x8000, 200, True))
+    net.kicked(RX)
+    net.socket.deliver(bytes(60))
+    net.sim.run_idle()
+    return int.from_bytes(net.ram.read(0x8000 + 10, 2), "little")
+
+
 EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F1", limit_of_entries, OK, E.ENOSPC),
     ("F2", page_count_overflow, "vdpa.pa.npages", "vdpa.pa.overflow"),
@@ -376,6 +388,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("net-budget-frames", frames_of_one_pass, 1, 2),
     ("blk-zoned", lambda kernel: Machine("vdpasim_blk", kernel).number(vhost.VHOST_VDPA_GET_CONFIG_SIZE, 4), 72, 96),
     ("vhost-ring-reset", feature_bit("vhost-net", 40), False, True),
+    ("vhost-num-buffers", num_buffers_without_mergeable_ones, 0, 1),
     ("vhost-in-order", feature_bit("vhost-net", 35), False, True),
     ("features-array", features_array, E.ENOBUFS, OK),
     ("fork-owner", fork_owner, E.EPERM, OK),

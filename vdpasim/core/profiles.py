@@ -48,6 +48,7 @@ _SINCE_6_12 = _NOT_MENDED | frozenset(
 )
 _SINCE_7_1 = _SINCE_6_12 | {
     "group-asid-needs-stopped",
+    "vhost-num-buffers",
     "vhost-in-order",
     "features-array",
     "bug-features-array-zero-fill",

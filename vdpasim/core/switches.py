@@ -82,6 +82,7 @@ _ROWS = (
     ("net-budget-frames", "vdpa_sim_net counts every frame taken against its budget, not the delivered ones", "6.3"),
     ("blk-zoned", "struct virtio_blk_config has its zoned part: 96 bytes instead of 72", "6.3"),
     ("vhost-ring-reset", "vhost-net offers VIRTIO_F_RING_RESET", "6.2"),
+    ("vhost-num-buffers", "vhost-net sets num_buffers to 1 with VERSION_1 and without MRG_RXBUF", "6.14"),
     ("vhost-in-order", "vhost-net offers VIRTIO_F_IN_ORDER", "7.0"),
     ("features-array", "VHOST_GET/SET_FEATURES_ARRAY exist on vhost-net", "6.18"),
     ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),

@@ -34,7 +34,7 @@ from vdpasim.core.vdpa.vdpa_sim_attr import QUEUE_MAX, U64_MAX, SimAttr
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
-from vdpasim.core.vhost.vringh import DeviceMap, Vringh
+from vdpasim.core.vhost.vringh import DeviceMap, IotlbMiss, Vringh
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
     VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
@@ -238,6 +238,8 @@ class VdpaSim(VdpaDevice):
         except KernelError:
             self._say_quiet(vq.vring.index, "unreadable")
             return False
+        except IotlbMiss:
+            return True  # nobody can ask again once the chain is back: an on-demand map that lost the flags wants it
 
     def notify_in_steps(self, vq: VdpasimVirtqueue, *, always: bool = False) -> Steps:
         """As :meth:`notify_if_wanted` (``always``: as :meth:`notify`), with schedule points before and within."""

@@ -11,7 +11,8 @@ reads its index, through the IOTLB.
 Each open has a worker thread once it has an owner; kicks, answered misses and a backend that becomes ready queue the
 handler of their queue on it (``net_handlers.py``).
 
-Not modelled: that the worker keeps its owner's address space alive after the owner has gone.
+Not modelled: VIRTIO_F_IN_ORDER, which newer kernels offer, and which is reported when it is acked (chains then complete
+one by one all the same); that the worker keeps its owner's address space alive after the owner has gone.
 """
 
 from __future__ import annotations
@@ -227,6 +228,8 @@ class VhostNet(VhostDev):
             raise fail("net.features.log")
         if logs_all(features) and self.kernel.abi.byteorder == "big":
             unmodelled(self.kernel, self.name, "the order of bits in the dirty log of a big-endian kernel")
+        if features >> VIRTIO_F_IN_ORDER & 1:
+            unmodelled(self.kernel, self.name, "used elements of whole batches (VIRTIO_F_IN_ORDER)")
         if features >> VIRTIO_F_ACCESS_PLATFORM & 1:
             self._init_device_iotlb()
         elif self.kernel.on("F9") and self.iotlb is not None:

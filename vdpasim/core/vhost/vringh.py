@@ -294,7 +294,7 @@ class Vringh:
         if iov.i < len(iov.segments):
             iova, size = iov.segments[iov.i]
             room = size - iov.consumed
-            if length <= room or iov.i + 1 == len(iov.segments):
+            if room and (length <= room or iov.i + 1 == len(iov.segments)):
                 data = self.copy_from(iova + iov.consumed, min(length, room))
                 iov.step(len(data))
                 return data
