@@ -116,8 +116,8 @@ def test_a_campaign_that_was_killed_ends_as_if_it_had_not_been(strategy: str, tm
     running.send_signal(signal.SIGKILL)
     running.wait()
     with state.open("ab") as file:
-        file.write(b'[[{"ids":[],')  # as if it had been killed in the middle of a line
-    done = sum(len(json.loads(line)) for line in state.read_bytes().splitlines()[1:-1])
+        file.write(b'[99,[[{"ids":[],')  # as if it had been killed in the middle of a line
+    done = sum(len(json.loads(line)[1]) for line in state.read_bytes().splitlines()[1:-1])
     assert done
     resumed = Plan(race(name), strategy, done + 2 * BATCH, state=state).run()
     assert counts(resumed) == counts(Plan(race(name), strategy, done + 2 * BATCH).run())

@@ -183,7 +183,7 @@ class Plan:
 
         Raises:
             CampaignError: the self-check failed.
-            UsageError: the state file is of another campaign.
+            UsageError: the state file is of another campaign, or damaged.
         """
         if self.strategy not in STRATEGIES:
             raise UsageError(f"unknown strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}")
@@ -191,8 +191,10 @@ class Plan:
         campaign = Campaign()
         file = StateFile(self.state, self._header()) if self.state is not None else None
         if file is not None:
-            for batch in file.batches():
+            for number, batch in enumerate(file.batches(), 1):
                 taken = strategy.take(len(batch))
+                if len(taken) != len(batch):
+                    raise file.damaged(number)
                 self._count(strategy, campaign, list(zip(taken, batch, strict=True)))
         while not (campaign.failures and not self.go_on):
             left = self.schedules - campaign.schedules - campaign.pruned
