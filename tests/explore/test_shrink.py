@@ -9,7 +9,9 @@ import pytest
 from tests.explore.bodies import race, three_with_an_idle_one, two_writers
 from vdpasim.explore import Target, explore
 from vdpasim.explore.campaign import Plan
+from vdpasim.explore.execute import execute
 from vdpasim.explore.shrink import scenario_file, shrink
+from vdpasim.explore.strategy_pct import First
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
 from vdpasim.sim.errors import UsageError
@@ -57,4 +59,4 @@ def test_an_actor_stays_without_whom_the_story_fails_in_any_order() -> None:
 def test_a_schedule_that_does_not_fail_is_refused() -> None:
     target = Target("body", two_writers)
     with pytest.raises(UsageError, match="does not fail"):
-        shrink(target, "s1--1.")
+        shrink(target, execute(target, First()).schedule)

@@ -48,7 +48,9 @@ def test_another_campaign_or_no_campaign_is_refused(tmp_path: Path) -> None:
         StateFile(path, HEADER)
 
 
-@pytest.mark.parametrize("text", ["notes without an end", "notes\nwithout an end", '{"target": 1, "x', "[1, 2]\n", "\n"])
+@pytest.mark.parametrize(
+    "text", ["notes without an end", "notes\nwithout an end", '{"target": 1, "x', "[1, 2]\n", "\n"]
+)
 def test_what_is_not_ours_is_left_as_it_is(text: str, tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_text(text, "utf-8")

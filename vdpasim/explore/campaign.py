@@ -64,7 +64,7 @@ class Failure:
     """The one command that runs it again."""
     ids: tuple[str, ...] = ()
     number: int = 0
-    """The how manieth schedule it was, from 1."""
+    """Number of the schedule, from 1."""
 
 
 @attrs.define
