@@ -358,8 +358,8 @@ def _key(found: list[tuple[str, str]], result: Any) -> str:
 def _shown(value: Any) -> str:
     # the same for the same values in every process: the repr of what is no plain value may hold an address
     if isinstance(value, dict):
-        pairs = cast("dict[Any, Any]", value).items()
-        return "{" + ",".join(sorted(f"{_shown(key)}:{_shown(one)}" for key, one in pairs)) + "}"
+        table: dict[Any, Any] = value
+        return "{" + ",".join(sorted(f"{_shown(key)}:{_shown(one)}" for key, one in table.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(map(_shown, cast("set[Any]", value)))) + "}"
     if isinstance(value, tuple | list):
