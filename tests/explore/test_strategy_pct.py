@@ -49,7 +49,8 @@ def test_the_first_run_tells_the_length() -> None:
 
 def test_the_nth_schedule_does_not_depend_on_how_many_are_asked_for() -> None:
     def works(limits: list[int]) -> list[dict[str, int]]:
-        strategy, done = PctStrategy(Settings()), []
+        strategy = PctStrategy(Settings())
+        done: list[dict[str, int]] = []
         for limit in limits:
             for work in strategy.take(limit):
                 strategy.put(work, Ran(Outcome((), "", "", "s1--1.", 20, work["n"] + 5, 0, 0)))

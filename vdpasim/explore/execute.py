@@ -32,6 +32,8 @@ from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vdpasim.scenario import Body, Scenario
 
 STEP_LIMIT = 20_000
@@ -358,7 +360,7 @@ def _key(found: list[tuple[str, str]], result: Any) -> str:
 def _shown(value: Any) -> str:
     # the same for the same values in every process: the repr of what is no plain value may hold an address
     if isinstance(value, dict):
-        table: dict[Any, Any] = value
+        table = cast("Mapping[Any, Any]", value)
         return "{" + ",".join(sorted(f"{_shown(key)}:{_shown(one)}" for key, one in table.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(map(_shown, cast("set[Any]", value)))) + "}"
