@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.explore.bodies import RACES, lost_order, race, two_writers
-from vdpasim.explore import explore
+from vdpasim.explore import Target, explore
 from vdpasim.explore.campaign import BATCH, CampaignError, Failure, Plan
+from vdpasim.scenario.loader import load
 from vdpasim.sim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,9 +118,38 @@ def test_a_campaign_that_was_killed_ends_as_if_it_had_not_been(strategy: str, tm
     running.send_signal(signal.SIGKILL)
     running.wait()
     with state.open("ab") as file:
-        file.write(b'[[{"ids":[],')  # as if it had been killed in the middle of a line
-    done = sum(len(json.loads(line)) for line in state.read_bytes().splitlines()[1:-1])
+        file.write(b'[99,[[{"ids":[],')  # as if it had been killed in the middle of a line
+    done = sum(len(json.loads(line)[1]) for line in state.read_bytes().splitlines()[1:-1])
     assert done
     resumed = Plan(race(name), strategy, done + 2 * BATCH, state=state).run()
     assert counts(resumed) == counts(Plan(race(name), strategy, done + 2 * BATCH).run())
     assert resumed.schedules + resumed.pruned == done + 2 * BATCH
+
+
+def test_a_body_that_ends_in_another_way_fails_the_self_check() -> None:
+    runs = {"n": 0}
+
+    async def counting(sim: Simulator) -> int:
+        runs["n"] += 1
+        return runs["n"]
+
+    with pytest.raises(CampaignError, match="it ended in another way"):
+        explore(counting)
+
+
+def test_a_callable_without_a_name_and_a_command_with_its_machine() -> None:
+    explore(partial(two_writers)).check()
+    failure = explore(lost_order, abi="i386", seed=3).failures[0]
+    assert "abi='i386', seed=3, replay=" in failure.command
+
+
+def test_a_campaign_of_a_story_that_changed_is_refused(tmp_path: Path) -> None:
+    file, state = tmp_path / "story.py", tmp_path / "state"
+    file.write_text((RACES / "vring_num.py").read_text("utf-8"), "utf-8")
+    found = load([f"{file}::vring_num_fixed"])[0]
+    plan = Plan(Target.of(found.scenario, found.ident, "tip"), schedules=4, state=state)
+    plan.run()
+    plan.run()
+    file.write_text(file.read_text("utf-8") + "# more\n", "utf-8")
+    with pytest.raises(UsageError, match="another campaign"):
+        plan.run()

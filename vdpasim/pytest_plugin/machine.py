@@ -15,7 +15,7 @@ from vdpasim.core.events import Event, Kind
 from vdpasim.core.rules import RULES
 from vdpasim.pytest_plugin.report import EVENTS_SHOWN
 from vdpasim.sim import Simulator, UsageError
-from vdpasim.trace.text import TextTrace
+from vdpasim.trace.text import TextTrace, inert
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def complaint(found: list[Finding], expected: frozenset[str]) -> str:
 
 def line(finding: Finding) -> str:
     """A finding in one line."""
-    return f"[{finding.seq}] {finding.id}: {finding.text}"
+    return inert(f"[{finding.seq}] {finding.id}: {finding.text}")
 
 
 def rules_text(refused: Iterable[str]) -> str:

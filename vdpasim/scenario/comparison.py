@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vdpasim.scenario.series_file import on_kernel, on_kernels
+from vdpasim.scenario.series_file import on_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +48,3 @@ def render(table: Rows, names: Sequence[str]) -> str:
     if not shown:
         lines = []
     return "\n".join([*lines, *([""] if lines else []), f"{len(shown)} of {len(table)} verdicts change"]) + "\n"
-
-
-__all__ = ["changed", "on_kernels", "render", "rows"]

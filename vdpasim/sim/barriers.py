@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
 
 
+class Holds(list["Hold"]):
+    """The barrier of a kernel: the holds that are not released; the last one made is asked first."""
+
+    def __call__(self, unit: Unit, point: Point) -> bool:
+        return any(hold.arrive(unit, point) for hold in reversed(self))
+
+
 class Hold:
     """One barrier."""
 
@@ -33,16 +40,18 @@ class Hold:
         """Who is kept."""
         self.released = False
         self.queue = WaitQueue(f"hold {point}")
-        self.outer = kernel.barrier
-        kernel.barrier = self._arrive
+        if not isinstance(kernel.barrier, Holds):
+            kernel.barrier = Holds()
+        kernel.barrier.append(self)
         kernel.points = True
 
-    def _arrive(self, unit: Unit, point: Point) -> bool:
-        if point.name == self.point and self.unit is None and not self.released:
-            self.unit = unit
-            self.queue.wake_up()
-            return True
-        return self.outer is not None and self.outer(unit, point)
+    def arrive(self, unit: Unit, point: Point) -> bool:
+        """Whether this one keeps it."""
+        if point.name != self.point or self.unit is not None:
+            return False
+        self.unit = unit
+        self.queue.wake_up()
+        return True
 
     async def reached(self) -> str:
         """Wait, as an actor, until a unit is kept; its name."""
@@ -64,6 +73,11 @@ class Hold:
         if self.released:
             return
         self.released = True
+        holds = self.kernel.barrier
+        if isinstance(holds, Holds):
+            holds.remove(self)
+            if not holds:
+                self.kernel.barrier = None
         self.queue.wake_up()
         if self.unit is not None:
             self.kernel.make_ready(self.unit, None)
