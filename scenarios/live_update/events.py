@@ -56,6 +56,8 @@ async def lu44_call_not_set_again(sim: Simulator, *, way: str = "exec") -> None:
     """A new eventfd, and no SET_VRING_CALL: the request is done, and the guest is not told."""
     update = LiveUpdate(await boot(sim), way="exec" if way == "exec" else "transfer")
     vmm = await update.after("map-memory", new_call).replace("rings", kick_only).run()
+    if update.old is not None:
+        await update.old.process.exit()
     if not await is_told(sim, vmm):
         sim.violation("irq.lost", "a request was answered, the interrupt went to an eventfd that nobody has")
 

@@ -53,7 +53,7 @@ async def is_silent(vmm: BlkVmm) -> bool:
 
 
 @scenario(
-    kernel=dict.fromkeys(SERIES, "iotlb.divergence"),
+    kernel=dict.fromkeys(SERIES, ("iotlb.divergence", "dma.bogus-pa", "irq.lost")),
     options={"use_va": False},
     tags=("LU39", "objection:reset-instead"),
 )
@@ -86,7 +86,7 @@ async def mask_remap(update: LiveUpdate) -> None:
     await device.set_backend_features(await device.get_backend_features() & ~REMAP)
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "dma.fault"), tags="LU40", domain={"variant": ("resume", "reset")})
+@scenario(kernel=dict.fromkeys(SERIES, "dma.stale-va"), tags="LU40", domain={"variant": ("resume", "reset")})
 async def lu40_remap_masked_out(sim: Simulator, *, variant: Variant = "resume") -> None:
     """A bit that is not acked does not mean that the device can do without: it works with the old addresses."""
     update = LiveUpdate(await boot(sim), variant=variant).replace("backend-features", mask_remap).skip("remap")
@@ -186,7 +186,7 @@ async def take_net_over(vmm: NetVmm, backend_features: int) -> None:
     await vmm.resume()
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "dma.fault"), tags="LU50")
+@scenario(kernel=dict.fromkeys(SERIES, "dma.stale-va"), tags="LU50")
 async def lu50_address_spaces_not_acked(sim: Simulator) -> None:
     """The new program does not ack IOTLB_ASID: both REMAPs hit space 0, and the control queue keeps the old address."""
     vmm = await control_queue_apart(sim)

@@ -107,7 +107,7 @@ async def lu35_third_process_takes_over(sim: Simulator) -> None:
     assert await vmm.read_sector(0) == TEXT
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "dma.fault"), tags=("LU35", "objection:any-holder-may-take-over"))
+@scenario(kernel=dict.fromkeys(SERIES, "dma.stale-va"), tags=("LU35", "objection:any-holder-may-take-over"))
 async def lu35_disk_works_for_the_thief(sim: Simulator) -> None:
     """After such a take-over the disk looks for the guest's memory in the helper, where there is none."""
     vmm = await boot(sim)
@@ -135,20 +135,22 @@ async def lu35_helper_asks_only(sim: Simulator) -> None:
 async def lu37_set_owner_again(sim: Simulator, *, way: str = "exec") -> None:
     """SET_OWNER in the successor is EBUSY: the device has an owner, although that may be gone."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
-    device = vmm.device
+    file = vmm.file
     if way == "exec":
         await vmm.process.exec()
     elif way == "fork":
-        device = VhostVdpa(vmm.process.fork("child").file(vmm.file.fd))
+        file = vmm.process.fork("child").file(file.fd)
     else:
-        device = VhostVdpa(sim.process("new").receive(vmm.file))
+        file = sim.process("new").receive(file)
         await vmm.process.exit()
+    device = VhostVdpa(file)
     with refused(errno.EBUSY):
         await device.set_owner()
     with refused(errno.EPERM):
         await device.get_vring_base(0)
     with refused(errno.EFAULT, inside=errno.EPERM):
         await device.iotlb_invalidate(IOVA, RAM)
+    await file.aclose()  # what is left is a cold start
 
 
 @scenario(kernel=SERIES, tags="LU37:twin", domain={"way": ("exec", "transfer")})

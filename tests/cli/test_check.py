@@ -38,18 +38,18 @@ def test_findings_are_found_again(path: Path) -> None:
     done = check(path, stale())
     assert done.exit_code == 1
     lines = done.output.splitlines()
-    assert [line.split()[2] for line in lines[:3]] == ["iotlb.divergence:", "dma.wrong-object:", "dma.wrong-object:"]
+    assert [line.split()[2] for line in lines[:3]] == ["iotlb.divergence:", "dma.stale-va:", "dma.stale-va:"]
     assert lines[3] == "3 findings, as recorded"
 
 
 def test_a_finding_nobody_recorded_is_new(path: Path) -> None:
     lines = stale().splitlines(keepends=True)
-    (at, gone), *_ = [(at, line) for at, line in enumerate(lines) if '"dma.wrong-object"' in line]
+    (at, gone), *_ = [(at, line) for at, line in enumerate(lines) if '"dma.stale-va"' in line]
     del lines[at]
     done = check(path, "".join(lines).replace('"findings":3', '"findings":2'))
     assert done.exit_code == 1
     assert '"seq":83' in gone
-    assert "3 findings; the recorded ones differ: 1 new, 0 gone\n  new:  [83] !!! dma.wrong-object" in done.output
+    assert "3 findings; the recorded ones differ: 1 new, 0 gone\n  new:  [83] !!! dma.stale-va" in done.output
 
 
 def test_a_recorded_finding_that_is_not_found_is_gone(path: Path) -> None:

@@ -21,8 +21,8 @@ from tests.pytest_plugin.support import PLUGIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["README.md", "docs/conform.md", "docs/explore.md", "docs/faults.md", "docs/live-update.md"]
-PAGES += ["docs/pytest.md", "docs/traces.md"]
+NAMES = ("conform", "downtime", "explore", "faults", "live-update", "matrix", "pytest", "traces")
+PAGES = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
 """Pages with commands."""
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

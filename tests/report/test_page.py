@@ -83,7 +83,7 @@ class TestFile:
     def test_without_scripts_it_has_the_text(self) -> None:
         shown = html.unescape(re.findall(r"<noscript>.*<pre>(.*)</pre></noscript>", drawn(stale()), re.DOTALL)[0])
         assert "VHOST_NEW_OWNER" in shown
-        assert "!!! dma.wrong-object" in shown
+        assert "!!! dma.stale-va" in shown
 
     def test_the_same_trace_gives_the_same_bytes(self) -> None:
         assert drawn(stale()) == drawn(stale())

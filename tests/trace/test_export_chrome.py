@@ -63,7 +63,7 @@ def test_calls_are_slices_and_the_rest_is_instants() -> None:
     found = exported(stale())
     assert found["otherData"]["kernel"] == "6.12+live-update-v1"
     assert "VHOST_NEW_OWNER" in names(found, "X")
-    assert {"DMA", "REMAP", "KICK", "dma.wrong-object", "iotlb.divergence"} <= set(names(found, "i"))
+    assert {"DMA", "REMAP", "KICK", "dma.stale-va", "iotlb.divergence"} <= set(names(found, "i"))
     lanes = {row["args"]["name"] for row in found["traceEvents"] if row["name"] == "thread_name"}
     assert lanes == {"vmm", "vhost-vdpa-0", "vhost-vdpa-0 queue 0", "disk queue 0", "findings"}
 

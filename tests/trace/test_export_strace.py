@@ -29,7 +29,7 @@ def test_calls_are_lines_when_they_return_and_findings_stand_behind() -> None:
     assert "# kernel: 6.12+live-update-v1" in shown
     assert any("ioctl(/dev/vhost-vdpa-0, VHOST_NEW_OWNER" in line for line in shown)
     assert any("REMAP iova=0x109000" in line for line in shown)
-    assert [line.split()[2] for line in shown[-3:]] == ["iotlb.divergence:", "dma.wrong-object:", "dma.wrong-object:"]
+    assert [line.split()[2] for line in shown[-3:]] == ["iotlb.divergence:", "dma.stale-va:", "dma.stale-va:"]
 
 
 def test_calls_that_never_returned_and_a_missing_end_are_told() -> None:

@@ -67,8 +67,8 @@ class TestRoundTrip:
         assert rewritten(stale()) == stale()
         assert [json.loads(line)["finding"] for line in stale().splitlines() if '"finding"' in line] == [
             "iotlb.divergence",
-            "dma.wrong-object",
-            "dma.wrong-object",
+            "dma.stale-va",
+            "dma.stale-va",
         ]
 
     def test_a_recorded_run_has_the_lines_of_the_live_one(self, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class TestRacing:
         events = [item.event for item in reading_of(stale()) if item.event]
         before = {event[0]: racing.event(event) for event in events}
         kinds = {event[0]: event[3] for event in events}
-        mark = next(item.mark for item in reading_of(stale()) if item.mark and item.mark.id == "dma.wrong-object")
+        mark = next(item.mark for item in reading_of(stale()) if item.mark and item.mark.id == "dma.stale-va")
         step = before[mark.seq]
         assert step is not None
         assert kinds[step] == Kind.REMAP

@@ -18,9 +18,7 @@ V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12
 BLOCKS = 3
 
 
-def play(
-    story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any
-) -> tuple[Any, list[str]]:
+def play(story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any) -> tuple[Any, list[str]]:
     """A VMM with three blocks of memory, and a sector on disk for each; what the story says, what the checks found."""
     sim = Simulator(kernel)
     checks = standard()
@@ -174,5 +172,20 @@ def test_a_step_this_variant_does_not_have_is_refused(name: str) -> None:
         for change in (lambda: update.skip(name), lambda: update.move(name, before="run"), lambda: update.at(name)):
             with pytest.raises(ValueError, match=f"no step '{name}' here; there are check,"):
                 change()
+
+    play(story)
+
+
+def test_a_refused_change_changes_nothing() -> None:
+    async def story(vmm: LiveVmm) -> None:
+        update = LiveUpdate(vmm)
+        for change in (
+            lambda: update.skip("save", "typo"),
+            lambda: update.move("save", before="typo"),
+            lambda: update.move("save", before="save"),
+        ):
+            with pytest.raises(ValueError, match="step '"):
+                change()
+        assert update.at("save") == [step.name for step in STEPS if step.variant is None].index("save")
 
     play(story)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard
+from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.cli.trace import READABLE, opened
 from vdpasim.core.events import Kind
 from vdpasim.trace.export_strace import told
 from vdpasim.trace.file import Mark
+from vdpasim.trace.text import inert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +42,14 @@ def command(trace: Path) -> None:
         again, recorded = judge(reader)
         taken, recorded = _split(recorded)
         complete = reader.complete
+        lacks = reader.header.extra.get("unknown")
     new, gone = _less(again, recorded), _less(recorded, again)
     for mark in again:
         click.echo(told(mark))
     for mark in taken:
         click.echo(f"{told(mark)} (as recorded; no event shows it)")
+    if lacks:
+        click.echo(f"the trace was imported and lacks {inert(str(lacks))}: it was judged by what is there")
     if not complete:
         click.echo("cut short: the trace has no last line, and was judged as far as it goes")
     click.echo(_verdict(len(again) + len(taken), new, gone, complete=complete), nl=False)
@@ -59,7 +63,7 @@ def judge(reader: Reader) -> tuple[list[Mark], list[Mark]]:
     Raises:
         TraceFormatError: a line of the trace.
     """
-    oracles = standard()
+    oracles, critics = standard(), vmm_mistakes(reader.header.layout)
     found: list[Finding] = []
     recorded: list[Mark] = []
     for item in reader:
@@ -67,12 +71,15 @@ def judge(reader: Reader) -> tuple[list[Mark], list[Mark]]:
             recorded.append(Mark(item.mark.id, item.mark.text, item.mark.seq))
         if item.event is not None:
             found += _unmodelled(item.event)
-            for oracle in oracles:
+            for oracle in (*oracles, *critics):
                 oracle.event(item.event)
     if reader.complete:
-        for oracle in oracles:
+        for oracle in (*oracles, *critics):
             oracle.finish()
     found += [finding for oracle in oracles for finding in oracle.findings]
+    # a mistake of the program is a finding if it was one of the run
+    counted = {mark.id for mark in recorded}
+    found += [finding for critic in critics for finding in critic.findings if finding.id in counted]
     return [Mark(finding.id, finding.text, finding.seq) for finding in found], recorded
 
 

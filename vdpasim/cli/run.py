@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
 @click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
+@click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
+@click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
+@click.option("--objections", is_flag=True, help="What the runs say to each objection that was raised on the list.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Record each run into this folder: text and JSON lines.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Write what went into each run there, for replay.")
 def command(
     paths: tuple[str, ...],
     kernel: str | None,
@@ -49,10 +53,14 @@ def command(
     series: tuple[str, ...],
     diff: bool,
     demo: bool,
+    strict: bool,
+    explain: bool,
+    objections: bool,
     as_json: bool,
     as_ktap: bool,
     junitxml: Path | None,
     trace: Path | None,
+    journal: Path | None,
 ) -> None:
     """Play the scenarios in PATHS (files, folders, or file.py::name).
 
@@ -63,8 +71,12 @@ def command(
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
-        play = partial(run, seed=seed, settings=pairs, faults=planned, record=record)
+        inputs = Recordings(journal, ".journal") if journal else None
+        told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
+        play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
+        if diff and (as_json or as_ktap):
+            raise UsageError("--diff prints a table; it goes with neither --json nor --ktap")
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
         verdicts = [verdict for _, verdict in runs]
@@ -74,10 +86,12 @@ def command(
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     if diff:
-        told = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
-        click.echo(comparison.render(told, [which.name for which in chosen]), nl=False)
+        rows = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
+        click.echo(comparison.render(rows, [which.name for which in chosen]), nl=False)
         return
-    render = reports.told if demo else reports.table
+    render = reports.told if demo else reports.by_catalogue
+    if explain or objections:
+        render = reports.explained if explain else reports.by_objection
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)
@@ -138,16 +152,19 @@ class Names:
 
 
 class Recordings:
-    """Opens the trace file of each run in a folder, which is made."""
+    """Opens a file of each run in a folder, which is made; a line is written when it is complete."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ending: str = ".jsonl") -> None:
         self._folder = folder
+        self._ending = ending
+        self._buffering = 1 if ending == ".journal" else -1  # it is for runs that were killed, too
         self._names = Names()
 
     def __call__(self, header: Header) -> TextIO:
         name = self._names(header.scenario.rpartition("::")[2], header.kernel)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return (self._folder / f"{name}.jsonl").open("w", encoding="ascii")
+            path = self._folder / f"{name}{self._ending}"
+            return path.open("w", encoding="ascii", buffering=self._buffering)
         except OSError as error:
             raise click.UsageError(str(error)) from None

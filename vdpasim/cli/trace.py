@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from vdpasim import __version__
 from vdpasim.trace import diff as differ
-from vdpasim.trace import export_chrome, export_jsonl, export_pcapng, export_strace
+from vdpasim.trace import export_chrome, export_jsonl, export_pcapng, export_strace, import_qemu
 from vdpasim.trace.file import TraceFormatError, reading
 from vdpasim.trace.text import inert
 
@@ -87,6 +88,34 @@ def diff_command(a: Path, b: Path, exact: bool) -> None:
     if found.cut:
         click.echo(f"... the diff shows {differ.LINES_MAX} lines of each side; there are more")
     raise SystemExit(1)
+
+
+@command.command("import")
+@click.argument("file", type=READABLE)
+@click.option("--from", "kind", type=click.Choice(["qemu-trace"]), required=True, help="What FILE is.")
+@click.option("-o", "--output", default="-", type=click.Path(dir_okay=False, allow_dash=True), help="Default: stdout.")
+def import_command(file: Path, kind: str, output: str) -> None:
+    """Make a trace of FILE, a log of another program.
+
+    qemu-trace: QEMU's vhost_vdpa_* trace events, with the log backend. What the log lacks is marked unknown; lines that
+    could not be read are counted. Exit 1 if there was no event in it.
+    """
+    if output != "-" and Path(output).exists() and Path(output).samefile(file):
+        raise click.UsageError("-o is the log itself")
+    try:
+        with (
+            file.open(encoding="utf-8", errors="replace") as lines,
+            click.open_file(output, "w", encoding="ascii") as stream,
+        ):
+            count = import_qemu.convert(lines, stream, f"vdpasim {__version__}", file.name)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NoTraceError(inert(str(error))) from None
+    for line in count.told():
+        click.echo(inert(line), err=True)
+    if not count.requests:
+        raise SystemExit(1)
 
 
 @command.command()

@@ -37,6 +37,9 @@ class Failed:
     def told(self) -> str:
         return "" if self._said else self._outcome.text
 
+    def notes_text(self) -> str:
+        return ""
+
     def trace_text(self) -> str:
         return self._outcome.trace
 

@@ -10,11 +10,12 @@ A hold keeps one unit, once. Its end, as a ``with`` statement's, releases it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vdpasim.core.kernel import Point, Sleep, Unit, WaitQueue
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError
+from vdpasim.sim.journal import Recorder, journaled
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 class Hold:
     """One barrier."""
 
-    def __init__(self, kernel: Kernel, point: str) -> None:
+    def __init__(self, kernel: Kernel, point: str, number: int = 0) -> None:
         self.kernel = kernel
         self.point = point
+        self.key: list[Any] = ["hold", number]
+        """What a journal calls it."""
         self.unit: Unit | None = None
         """Who is kept."""
         self.released = False
@@ -49,6 +52,13 @@ class Hold:
             await hosts.suspend(Sleep(self.queue))
         return self.unit.name
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @journaled
     def release(self) -> None:
         """Let it go on, or let the next one pass that would have been kept."""
         if self.released:

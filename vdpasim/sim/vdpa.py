@@ -23,6 +23,7 @@ from vdpasim.devices.profile import DeviceProfile
 from vdpasim.devices.profile_keys import DeviceProfileError
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError, os_errors
+from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.sim.storage import storage
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ class Device:
     def __init__(self, name: str, node: VhostVdpaNode) -> None:
         self.name = name
         self.node = node
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.node.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["device", self.name]
 
     @property
     def path(self) -> str:
@@ -77,7 +89,7 @@ class Device:
         Raises:
             UsageError: the device is of another kind.
         """
-        self.peer.set_link(up)
+        self.link(up)
         hosts.run_idle(self.node.kernel)
 
     def inject(self, frame: bytes, pair: int = 0) -> None:
@@ -86,8 +98,25 @@ class Device:
         Raises:
             UsageError: the device is of another kind.
         """
-        self.peer.inject(frame, pair)
+        self.arrived(frame, pair)
         hosts.run_idle(self.node.kernel)
+
+    @journaled
+    def link(self, up: bool) -> None:
+        """:meth:`set_link`, without running what becomes ready. Raises as that."""
+        self.peer.set_link(up)
+
+    @journaled
+    def arrived(self, frame: bytes, pair: int) -> None:
+        """:meth:`inject`, without running what becomes ready. Raises as that."""
+        self.peer.inject(frame, pair)
+
+    @journaled
+    def config_changed(self) -> None:
+        """The device has news in its config space: it interrupts, as it does by itself when its link changes."""
+        callback: Callable[[], None] | None = getattr(self.node.device, "notify_config", None)
+        if callback is not None:
+            callback()
 
     def write_pcap(self, path: str | PathLike[str]) -> None:
         """``net_peer``: write the frames that passed, with virtual time in nanoseconds.
@@ -109,6 +138,7 @@ class Vdpa:
         options: dict[str, int | bool],
         extensions: Iterable[str] = (),
     ) -> None:
+        self.kernel = kernel
         self.bus = VdpaBus(kernel, pages, nodes)
         self.options = options
         self._provide((vdpa_sim_net.MGMTDEV, vdpa_sim_blk.MGMTDEV))
@@ -118,12 +148,25 @@ class Vdpa:
                 raise UsageError(f"unknown extension {extension!r}; there is {known}")
             self._provide(EXTENSIONS[extension]())
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["vdpa"]
+
     def _provide(self, mgmtdevs: Iterable[MgmtDev]) -> None:
         for mgmtdev in mgmtdevs:
             self.bus.mgmtdevs[mgmtdev.name] = mgmtdev
 
+    @journaled
     def dev_add(
         self,
+        /,
         name: str,
         *,
         mgmtdev: str | None = None,
@@ -152,6 +195,7 @@ class Vdpa:
                 return Device(name, self.bus.add(name, known, given))
             return Device(name, self.bus.dev_add(name, mgmtdev or "", given))
 
+    @journaled
     def dev_del(self, name: str) -> None:
         """``vdpa dev del``.
 

@@ -205,6 +205,22 @@ def _text_or_none(row: Row, name: str) -> str | None:
     return row.pop(name) if row[name] is None else text(row, name)
 
 
+def _number_or_none(row: Row, name: str) -> int | None:
+    return row.pop(name) if row[name] is None else number(row, name)
+
+
+def _setting(row: Row, name: str) -> int | str | tuple[int, ...] | None:
+    # what a ring was set to: a number, the name of an eventfd or none, addresses
+    match row[name]:
+        case None | str():
+            return _text_or_none(row, name)
+        case [*addresses]:
+            del row[name]
+            return tuple(number({name: address}, name) for address in addresses)
+        case _:
+            return number(row, name)
+
+
 def _runs(row: Row, name: str) -> tuple[Extent, ...]:
     return tuple(_run(run, name) for run in array(row, name))
 
@@ -239,13 +255,15 @@ def _arg(arg: Any) -> Any:
 def _shapes() -> dict[tuple[Kind, str], Callable[[Row, str], Any]]:
     by_name: dict[str, Callable[[Row, str], Any]] = {
         **dict.fromkeys(("op", "file", "device", "target", "what", "id", "text"), text),
+        **dict.fromkeys(("below", "family", "mm", "name", "why"), text),
         "args": _args,
         "rule": _text_or_none,
         "promise": _runs,
         "place": _runs,
     }
     shapes = {(kind, name): by_name[name] for kind, names in LAYOUT.items() for name in names if name in by_name}
-    return {**shapes, (Kind.OWNER, "old"): _text_or_none, (Kind.OWNER, "new"): _text_or_none}
+    nobody = dict.fromkeys(((Kind.OWNER, "old"), (Kind.OWNER, "new"), (Kind.SPACE, "mm")), _text_or_none)
+    return {**shapes, **nobody, (Kind.USED, "found"): _number_or_none, (Kind.RING, "value"): _setting}
 
 
 _SHAPES = _shapes()

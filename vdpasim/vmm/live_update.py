@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from vdpasim.uapi import errno as E
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.vhost_types import (
     VHOST_BACKEND_F_IOTLB_REMAP,
@@ -220,11 +221,15 @@ class LiveUpdate:
             ValueError: this variant has no such step.
         """
         for name in names:
-            del self._order[self.at(name)]
+            self.at(name)
+        self._order = [name for name in self._order if name not in names]
         return self
 
     def move(self, name: str, *, before: str) -> LiveUpdate:
         """Make a step earlier, or later. Raises as :meth:`skip`."""
+        if name == before:
+            raise ValueError(f"step {name!r} cannot stand before itself")
+        self.at(before)
         self.skip(name)
         self._order.insert(self.at(before), name)
         return self
@@ -289,7 +294,7 @@ async def check(update: LiveUpdate) -> None:
     offered = await update.vmm.device.get_backend_features()
     for bit, name in ((VHOST_BACKEND_F_NEW_OWNER, "NEW_OWNER"), (VHOST_BACKEND_F_SUSPEND, "SUSPEND")):
         if not offered >> bit & 1:
-            raise OSError(95, f"the device does not offer {name}")
+            raise OSError(E.EOPNOTSUPP, f"the device does not offer {name}")
 
 
 async def nothing(update: LiveUpdate) -> None:
@@ -331,7 +336,8 @@ async def hand_over(update: LiveUpdate) -> None:
     file, kick, call = (new.receive(one) for one in (vmm.file, vmm.kick, vmm.call))
     blocks = [attrs.evolve(block, memfd=new.receive(block.memfd)) for block in vmm.blocks]
     update.old = vmm
-    update.vmm = LiveVmm(new, file, VhostVdpa(file), blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
+    device = VhostVdpa(file, abi=vmm.device.abi)
+    update.vmm = LiveVmm(new, file, device, blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
 
 
 async def map_memory(update: LiveUpdate) -> None:
@@ -437,8 +443,8 @@ ACTIONS: dict[str, Action] = {
     "rings": rings,
     "config-call": config_call,
     "remap": remap,
-    "events": events,
     "enable": enable,
+    "events": events,
     "run": run,
     "kick": kick,
     "start-vcpus": start_vcpus,

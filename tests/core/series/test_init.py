@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from vdpasim.core import series
 from vdpasim.core.profiles import IMPLIED, parse
 from vdpasim.core.rules import RULES, Rule, fail
 from vdpasim.core.series import Series
-from vdpasim.core.series.handler import IotlbMessage, Request, handler, mainline
+from vdpasim.core.series.handler import IotlbMessage, Request, SeriesError, handler, mainline
 from vdpasim.core.switches import SWITCHES, Switch
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
@@ -160,6 +161,35 @@ def test_what_is_there_already_is_refused_and_nothing_is_registered(taken: Serie
     assert (list(series.SERIES), list(SWITCHES)) == before
 
 
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Series("a+b c", ""), "cannot stand in a profile string"),
+        (Series("", ""), "cannot stand in a profile string"),
+        (Series("mine", "", implies=frozenset({"no-such-switch"})), "implies 'no-such-switch'"),
+        (Series("mine", "", messages={"seven": handler(count)}), "messages {number: Handler}"),  # type: ignore[dict-item]
+        (Series("mine", "", ioctls={39: handler(count)}), "ioctls are {Ioctl: Handler}"),  # type: ignore[dict-item]
+        (Series("mine", "", messages={7: count}), "Handler"),  # type: ignore[dict-item]
+    ],
+)
+def test_what_makes_no_series_is_said(wrong: Series, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        series.register(wrong)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_step_that_fails_by_itself_is_not_our_bug() -> None:
+    def divide(message: IotlbMessage) -> None:
+        message.kept["x"] = 1 // 0
+
+    series.register(Series("broken", "", messages={TOUCH: handler(divide)}))
+    one = Machine(kernel="6.12+broken")
+    one.update(0, 4096, one.memory().addr)
+    with pytest.raises(SeriesError, match="series broken: its step divide failed: ZeroDivisionError"):
+        one.message(TOUCH)
+
+
 def test_a_derived_series_has_what_its_parent_has_but_for_what_it_changes() -> None:
     child = MINE.derive("child", "Touches for ever", backend_features=1, messages={TOUCH: handler(count)})
     assert child.backend_features == MINE.backend_features | 1
@@ -168,6 +198,13 @@ def test_a_derived_series_has_what_its_parent_has_but_for_what_it_changes() -> N
     assert child.ioctls == MINE.ioctls
     assert child.messages[TOUCH].names == ("count",)
     assert child.messages[VHOST_IOTLB_UPDATE] is MINE.messages[VHOST_IOTLB_UPDATE]
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.1+live-update-fixed"])
+def test_a_request_that_the_kernel_lacks_is_refused_as_without_the_series(kernel: str) -> None:
+    """live-update-fixed looks at RESUME first; 6.1 has none."""
+    with refused(E.EFAULT):
+        Machine(kernel=kernel).call(vhost.VHOST_VDPA_RESUME)
 
 
 def test_a_name_is_registered_once() -> None:

@@ -22,6 +22,9 @@ from tests.core.series.test_live_update import (
     tree,
 )
 from tests.core.support import Machine, refused
+from vdpasim.core.events import Kind
+from vdpasim.core.rules import KernelError, observe
+from vdpasim.core.vdpa.vdpa_sim import VdpaSim
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_END
@@ -29,6 +32,7 @@ from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vdpasim.core.vhost.iotlb import Iotlb
     from vdpasim.sim import File
 
 FIXED = "6.12+live-update-fixed"
@@ -143,9 +147,7 @@ def test_a_device_with_single_entries_that_refuses_one_has_the_old_ones_back() -
     batched=st.booleans(),
     refusal=st.integers(0, 6),
 )
-def test_table_and_device_agree_whatever_is_refused(
-    moves: list[tuple[int, int]], batched: bool, refusal: int
-) -> None:
+def test_table_and_device_agree_whatever_is_refused(moves: list[tuple[int, int]], batched: bool, refusal: int) -> None:
     one = fixed()
     places = [OLD + number * SIZE for number in range(4)]
     for number, addr in enumerate(places):
@@ -204,7 +206,10 @@ def test_an_update_of_which_a_piece_was_taken_away_is_none_any_more() -> None:
         ({"perm": 1}, "vdpa.remap.args", E.EINVAL),
         ({"size": 0}, "vdpa.remap.args", E.EINVAL),
         ({"iova": (1 << 64) - PAGE, "size": 2 * PAGE}, "vdpa.remap.range", E.EINVAL),
+        ({"iova": (1 << 64) - PAGE, "size": PAGE + 1}, "vdpa.remap.range", E.EINVAL),
         ({"uaddr": (1 << 64) - PAGE}, "vdpa.remap.range", E.EINVAL),
+        ({"uaddr": (1 << 64) - SIZE + 1}, "vdpa.remap.range", E.EINVAL),
+        ({"iova": IOVA - PAGE, "size": PAGE}, "vdpa.remap.absent", E.ENOENT),
         ({"iova": 0}, "vdpa.remap.absent", E.ENOENT),
         ({"size": PAGE}, "vdpa.remap.no-update", E.EINVAL),
         ({"size": 5 * PAGE}, "vdpa.remap.no-update", E.EINVAL),
@@ -310,3 +315,124 @@ def test_a_neighbour_stays_where_it_is() -> None:
     one.update(IOVA, SIZE, OLD)
     remap(one)
     assert addresses(tree(one)) == addresses(device_map(one)) == [NEW, OLD + SIZE]
+
+
+# -- what no other test would miss
+
+
+def pushes(one: Machine) -> list[Any]:
+    """Every push from here on."""
+    seen: list[Any] = []
+    one.sim.listen(lambda event: seen.append(event) if event[3] == Kind.PUSH else None)
+    return seen
+
+
+def test_the_device_is_handed_its_map_once() -> None:
+    one = fixed()
+    one.update(IOVA, SIZE, OLD)
+    seen = pushes(one)
+    remap(one)
+    assert len(seen) == 1
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.message(VHOST_IOTLB_BATCH_END)
+    assert len(seen) == 2
+
+
+def test_a_device_that_lost_its_map_over_the_refusal_gets_the_old_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fixed()
+    one.update(IOVA, SIZE, OLD)
+    real, calls = VdpaSim.set_map, itertools.count()
+
+    def refusing(device: VdpaSim, asid: int, table: Iotlb) -> None:
+        if not next(calls):
+            device.maps[asid].table.reset()
+            raise KernelError(E.ENOMEM, "test.refused")
+        real(device, asid, table)
+
+    monkeypatch.setattr(VdpaSim, "set_map", refusing)
+    seen: list[str] = []
+    stop = observe(seen.append)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        remap(one)
+    stop()
+    assert addresses(device_map(one)) == [OLD]
+    assert "vdpa.remap.rolled-back" in seen
+
+
+def test_the_last_address_there_is_can_be_named() -> None:
+    one = fixed()
+    one.update(IOVA, SIZE, OLD)
+    assert remap(one, uaddr=(1 << 64) - SIZE) == 72
+
+
+def test_what_a_batch_remapped_is_not_stale() -> None:
+    one, _ = handed_over(RESUME_GUARD)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    remap(one)
+    remap(one, iova=2 * IOVA, uaddr=NEW + SIZE)
+    with refused(E.EBUSY, "vdpa.guard.stale"):
+        one.call(vhost.VHOST_VDPA_RESUME)
+    one.message(VHOST_IOTLB_BATCH_END)
+    one.call(vhost.VHOST_VDPA_RESUME)
+
+
+def test_pinned_pages_are_never_stale() -> None:
+    one = fixed(RESUME_GUARD, use_va=False)
+    one.update(IOVA, SIZE, OLD)
+    one.features()
+    file = successor(one)
+    one.call(vhost.VHOST_NEW_OWNER, file=file)
+    one.call(vhost.VHOST_VDPA_RESUME, file=file)
+
+
+@given(first=st.integers(1, 4), count=st.integers(1, 3), pieces=st.integers(1, 4))
+def test_a_device_with_single_entries_has_no_new_one_left_behind_a_refusal(first: int, count: int, pieces: int) -> None:
+    one = fixed(batch_mapping=False)
+    for number, addr in itertools.product(range(pieces), (OLD, NEW)):
+        one.process.mmap(PAGE, one.process.memfd(f"piece{number}", PAGE), addr=addr + number * PAGE)
+    one.update(IOVA, pieces * PAGE, OLD)
+    one.sim.inject(f"dma_map:{first}-{first + count - 1}:ENOMEM")
+    try:
+        remap(one, size=pieces * PAGE)
+    except OSError:
+        assert set(addresses(device_map(one))) <= set(addresses(tree(one)))
+        assert addresses(tree(one)) == [OLD + number * PAGE for number in range(pieces)]
+    else:
+        assert addresses(tree(one)) == addresses(device_map(one))
+
+
+@pytest.mark.parametrize("way", ["exec", "transfer"])
+def test_what_the_old_owner_remapped_in_a_batch_that_goes_on_is_stale(way: str) -> None:
+    one = machine(RESUME_GUARD)
+    one.update(IOVA, SIZE, OLD)
+    one.features()
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    remap(one, uaddr=OLD + SIZE)
+    if way == "exec":
+        one.process.exec_nowait()
+    else:
+        one.file = successor(one)
+    one.call(vhost.VHOST_NEW_OWNER)
+    one.message(VHOST_IOTLB_BATCH_END)
+    with refused(E.EBUSY, "vdpa.guard.stale"):
+        one.call(vhost.VHOST_VDPA_RESUME)
+
+
+def test_an_update_into_the_gap_of_another_leaves_that_one_its_name() -> None:
+    one = fixed()
+    one.process.mmap(2 * PAGE, addr=OLD)
+    one.update(IOVA, SIZE, OLD)
+    one.update(IOVA, 2 * PAGE, NEW + 8 * PAGE)
+    assert len(tree(one)) == 2
+    assert remap(one) == 72
+    assert remap(one, size=2 * PAGE, uaddr=NEW) == 72
+    assert addresses(tree(one)) == [NEW, NEW + 2 * PAGE]
+
+
+def test_an_update_that_mapped_nothing_names_nothing() -> None:
+    one = fixed()
+    one.process.mmap(SIZE, addr=OLD)
+    one.update(IOVA, SIZE, OLD)
+    one.update(IOVA + PAGE, PAGE, NEW)
+    with refused(E.EFAULT, "vdpa.remap.no-update", inside=E.EINVAL):
+        remap(one)

@@ -10,7 +10,9 @@ switch, so it can stand in a profile string, ``6.12+my-v3``; nothing else in ``c
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,13 @@ import attrs
 
 from vdpasim.core import rules as rule_registry
 from vdpasim.core.profiles import IMPLIED
-from vdpasim.core.series.handler import Handler, IotlbMessage, Request
+from vdpasim.core.series.handler import Handler, IotlbMessage, Request, SeriesError
 from vdpasim.core.switches import SWITCHES, Switch
+from vdpasim.uapi.ioctl import Ioctl
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from vdpasim.core.kernel import Call
     from vdpasim.core.ports import Caller
     from vdpasim.core.rules import Rule
@@ -29,9 +34,8 @@ if TYPE_CHECKING:
     from vdpasim.core.uaccess import UserBuffer
     from vdpasim.core.vhost.vdpa import VhostVdpa
     from vdpasim.core.vhost.vhost_msg import IotlbMsg
-    from vdpasim.uapi.ioctl import Ioctl
 
-Ioctls = Mapping["Ioctl", Handler[Request]]
+Ioctls = Mapping[Ioctl, Handler[Request]]
 Messages = Mapping[int, Handler[IotlbMessage]]
 
 
@@ -46,7 +50,7 @@ class Series:
     """Mask of bits SET_BACKEND_FEATURES accepts beyond the kernel's own."""
     offers: int = 0
     """Mask of bits GET_BACKEND_FEATURES answers for every device; what a device says itself comes to it."""
-    ioctls: Ioctls = attrs.Factory(dict["Ioctl", Handler[Request]])
+    ioctls: Ioctls = attrs.Factory(dict[Ioctl, Handler[Request]])
     messages: Messages = attrs.Factory(dict[int, Handler[IotlbMessage]])
     implies: frozenset[str] = frozenset()
     """Switches that come on with it."""
@@ -86,20 +90,24 @@ class Series:
         kept: dict[str, Any] = {}
         for ioctl, handler in self.ioctls.items():
             request = ioctl.request(v.kernel.abi)
+            if request not in v.ioctls and "mainline" in handler.names:
+                continue  # this kernel is older than the request, so there is nothing to build on: it stays unknown
             if request not in v.ioctls:
                 v.quiescing.add(request)
-            v.ioctls[request] = partial(_answer_ioctl, handler, v.ioctls.get(request), kept)
+            v.ioctls[request] = partial(_answer_ioctl, self.name, handler, v.ioctls.get(request), kept)
         for kind, one in self.messages.items():
-            v.messages[kind] = partial(_answer_message, one, v.messages.get(kind), kept)
+            v.messages[kind] = partial(_answer_message, self.name, one, v.messages.get(kind), kept)
 
 
 def _answer_ioctl(
-    handler: Handler[Request], mainline: Any, kept: dict[str, Any], v: VhostVdpa, call: Call, arg: UserBuffer
+    name: str, handler: Handler[Request], mainline: Any, kept: dict[str, Any], v: VhostVdpa, call: Call, arg: UserBuffer
 ) -> None:
-    handler(Request(v, call, arg, mainline, kept))
+    with _blamed(name):
+        handler(Request(v, call, arg, mainline, kept))
 
 
 def _answer_message(
+    name: str,
     handler: Handler[IotlbMessage],
     mainline: Any,
     kept: dict[str, Any],
@@ -108,7 +116,16 @@ def _answer_message(
     asid: int,
     msg: IotlbMsg,
 ) -> None:
-    handler(IotlbMessage(v, task, asid, msg, mainline, kept))
+    with _blamed(name):
+        handler(IotlbMessage(v, task, asid, msg, mainline, kept))
+
+
+@contextmanager
+def _blamed(name: str) -> Generator[None]:
+    try:
+        yield
+    except SeriesError as error:
+        raise SeriesError(f"series {name}: {error}") from error.__cause__
 
 
 SHIPPED = frozenset({"live-update-v1", "live-update-v2", "live-update-fixed"})
@@ -124,7 +141,7 @@ def register(one: Series) -> None:
     """Make a series known, and its name a switch.
 
     Raises:
-        ValueError: the name, a switch or a rule of it is there already; nothing was registered then.
+        ValueError: the name, a switch or a rule of it is there already, or is none; nothing was registered then.
     """
     if one.name in SERIES:
         raise ValueError(f"series {one.name!r} is registered twice")
@@ -132,11 +149,27 @@ def register(one: Series) -> None:
     taken = [switch.name for switch in own if switch.name in SWITCHES]
     if taken:
         raise ValueError(f"series {one.name!r}: switch {taken[0]!r} is there already")
+    _check(one)
     rule_registry.register(one.rules)
     SWITCHES.update({switch.name: switch for switch in own})
     if one.implies:
         IMPLIED[one.name] = IMPLIED.get(one.name, frozenset()) | one.implies
     SERIES[one.name] = one
+
+
+def _check(one: Series) -> None:
+    # what a type checker would say of a user's file, and what none can
+    names = [one.name, *(switch.name for switch in one.switches)]
+    if bad := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name)]:
+        raise ValueError(f"{bad[0]!r} cannot stand in a profile string: lower-case letters, digits and - make a name")
+    handlers: list[object] = [*one.ioctls.values(), *one.messages.values()]
+    keys_fit = all(isinstance(key, Ioctl) for key in one.ioctls) and all(isinstance(key, int) for key in one.messages)
+    if not keys_fit or not all(isinstance(handler, Handler) for handler in handlers):
+        raise ValueError(f"series {one.name!r}: ioctls are {{Ioctl: Handler}} and messages {{number: Handler}}")
+    if unknown := one.implies - set(SWITCHES) - set(names):
+        raise ValueError(f"series {one.name!r} implies {min(unknown)!r}, which is no switch")
+    if taken := [rule.id for rule in one.rules if rule.id in rule_registry.RULES]:
+        raise ValueError(f"series {one.name!r}: rule id {taken[0]!r} is used twice")
 
 
 def load() -> None:

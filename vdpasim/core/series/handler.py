@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
+from vdpasim.core.kernel import InternalError
+from vdpasim.core.rules import KernelError
+
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
     from vdpasim.core.ports import Caller, Mm
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
     from vdpasim.core.vhost.vdpa import VhostVdpa
     from vdpasim.core.vhost.vhost_msg import IotlbMsg
+
+
+class SeriesError(InternalError):
+    """A step raised what is no refusal of a kernel; the message names the series, the step and the error."""
 
 
 NO_MAINLINE = "mainline has nothing for a request or message of the series' own"
@@ -90,8 +97,13 @@ class Handler(Generic[C]):
     steps: tuple[Step[C], ...]
 
     def __call__(self, context: C) -> None:
-        for _, step in self.steps:
-            step(context)
+        for name, step in self.steps:
+            try:
+                step(context)
+            except (KernelError, InternalError):
+                raise
+            except Exception as error:
+                raise SeriesError(f"its step {name} failed: {type(error).__name__}: {error}") from error
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -40,18 +40,19 @@ if TYPE_CHECKING:
     Undo = list[tuple[IotlbMessage, IotlbMap, int]]
 
 ORIGINS = "origins"
-"""Kept: {asid: {iova: :class:`Origin`}} of every UPDATE."""
+"""Kept: {(asid, iova, size): :class:`Origin`} of every UPDATE; what one skipped another may map."""
 UNDO = "undo"
 """Kept: [(message, entry, old address)] of the REMAPs of the open batch."""
 STALE = "stale"
 """Kept: the entries that were there at NEW_OWNER and have not been remapped."""
+BEFORE = "before"
+"""Kept: how many REMAPs of the open batch the old owner sent; theirs are addresses of the old image."""
 
 
 @attrs.frozen
 class Origin:
     """What one UPDATE mapped."""
 
-    size: int
     entries: tuple[IotlbMap, ...]
     shown: tuple[tuple[Extent, ...], ...]
     """The memory behind each entry, by object and offset."""
@@ -64,7 +65,7 @@ def remember(message: IotlbMessage) -> None:
         return
     entries = tuple(message.table.overlaps(msg.iova, msg.iova + msg.size - 1))
     shown = tuple(tuple(mm.extents(entry.addr, entry.size)) for entry in entries)
-    message.kept.setdefault(ORIGINS, {}).setdefault(message.asid, {})[msg.iova] = Origin(msg.size, entries, shown)
+    message.kept.setdefault(ORIGINS, {})[message.asid, msg.iova, msg.size] = Origin(entries, shown)
 
 
 # -- NEW_OWNER
@@ -80,6 +81,7 @@ def note_stale(request: Request) -> None:
     """Every entry has an address of the old owner's image."""
     if request.v.device.use_va:
         request.kept[STALE] = {entry for table in request.v.spaces.tables.values() for entry in table}
+        request.kept[BEFORE] = len(request.kept.get(UNDO, ()))
 
 
 NEW_OWNER = posted.NEW_OWNER.without("another").added(another, behind="owned").added(note_stale)
@@ -107,13 +109,13 @@ def find(message: IotlbMessage) -> None:
     if message.table.itree_first(msg.iova, msg.iova + msg.size - 1) is None:
         raise fail("vdpa.remap.absent")
     origin = _origin(message)
-    if origin is None or origin.size != msg.size or not all(entry.live for entry in origin.entries):
+    if origin is None or not origin.entries or not all(entry.live for entry in origin.entries):
         raise fail("vdpa.remap.no-update")
     message.entries = list(origin.entries)
 
 
 def _origin(message: IotlbMessage) -> Origin | None:
-    found: Origin | None = message.kept.get(ORIGINS, {}).get(message.asid, {}).get(message.msg.iova)
+    found: Origin | None = message.kept.get(ORIGINS, {}).get((message.asid, message.msg.iova, message.msg.size))
     return found
 
 
@@ -157,9 +159,15 @@ def _roll_back(undo: Undo) -> None:
     for message, entry, old in reversed(undo):
         if entry.live:
             posted.set_address(message, entry, old)
+    # a device that refuses what it had has nothing there; its owner was told of the first refusal
     message = undo[-1][0]
-    with suppress(KernelError):  # a device that refuses its old map too has none; its owner was told of the first
-        _hand_over(message, [entry for _, entry, _ in undo if entry.live])
+    if message.v.device.supports("set_map"):
+        with suppress(KernelError):
+            message.v.spaces.push(message.asid)
+        return
+    for _, entry, _ in undo:
+        with suppress(KernelError):
+            message.v.spaces.replace(message.asid, entry)
 
 
 def _settled(undo: Undo) -> None:
@@ -171,6 +179,7 @@ def batch_end(message: IotlbMessage) -> None:
     """BATCH_END: the table as it is now, or the REMAPs of the batch undone."""
     spaces = message.v.spaces
     undo: Undo = message.kept.pop(UNDO, [])
+    before = message.kept.pop(BEFORE, 0)
     if not undo:
         mainline(message)
         return
@@ -180,7 +189,7 @@ def batch_end(message: IotlbMessage) -> None:
     except KernelError:
         _roll_back(undo)
         raise
-    _settled(undo)
+    _settled(undo[before:])
 
 
 REMAP: Handler[IotlbMessage] = handler(

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.rules import KernelError, fail
 from vdpasim.core.vhost.vdpa import VhostVdpaNode
+from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.file import CharDev
@@ -271,7 +273,10 @@ class VdpaBus:
         if path is None:
             raise fail("vdpa.dev.absent")
         node = self.nodes[path]
-        if isinstance(node, VhostVdpaNode) and node.opened is not None:
+        opened = node.opened if isinstance(node, VhostVdpaNode) else None
+        if self.kernel.sink:
+            self.kernel.emit(Kind.REMOVE, path.rpartition("/")[2], 0 if opened is None else E.EBUSY)
+        if opened is not None:
             raise fail("vdpa.dev.open")
         del self.nodes[path], self.paths[name], self.devices[name]
 

@@ -6,8 +6,9 @@ else clears the flag, not even close. Each address space has a map of its own. S
 the identity over all 64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it
 back.
 
-In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at
-all. Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+In VA mode (``use_va``) the worker borrows the bound address space while it works, so that an owner that goes meanwhile
+leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is
+accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
@@ -29,6 +30,7 @@ from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, Work, Worker
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
+from vdpasim.core.vdpa.vdpa_sim_attr import QUEUE_MAX, U64_MAX, SimAttr
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vdpa_irq import Interrupt
 
-U64_MAX = (1 << 64) - 1
-QUEUE_MAX = 256
+__all__ = ["QUEUE_MAX", "Behaviour", "SimAttr", "VdpaSim", "VdpasimVirtqueue", "create", "flag"]
+
+ADVERTISED = {"NEW_OWNER": VHOST_BACKEND_F_NEW_OWNER, "IOTLB_REMAP": VHOST_BACKEND_F_IOTLB_REMAP}
+"""Backend features that ``advertise`` names; others by their mask."""
 
 
 @attrs.frozen
@@ -64,6 +68,8 @@ class SimStatistics:
     """Queue callbacks called."""
     resets: int
     """Resets, those at open and release included."""
+    entries: int
+    """Entries the device was handed: all of the table at each set_map, one at each dma_map."""
 
 
 class Behaviour(Protocol):
@@ -74,47 +80,6 @@ class Behaviour(Protocol):
 
     def get_config(self, sim: VdpaSim) -> None:
         """What every GET_CONFIG does to the config space before it is copied out."""
-
-
-@attrs.frozen
-class SimAttr:
-    """The constants of a device kind (``struct vdpasim_dev_attr``)."""
-
-    kind: str
-    device_id: int
-    nvqs: int
-    groups: tuple[int, ...]
-    """Group of each queue."""
-    nas: int
-    features: int
-    config_size: int
-    ngroups: int = 0
-    """Number of groups; 0: as many as ``groups`` names."""
-    queue_size: int = QUEUE_MAX
-    """The largest ring."""
-    queue_sizes: tuple[int, ...] = ()
-    """The size of each queue, for GET_VRING_SIZE; empty: the largest."""
-    iova_range: tuple[int, int] = (0, U64_MAX)
-    use_va: bool = True
-    """Entries carry user addresses, on a kernel that has such devices."""
-    ops: frozenset[str] | None = None
-    """Optional operations, as far as a kernel has them; None: vdpa_sim's."""
-    backend_features: int | None = None
-    """Backend feature bits the device adds; None: vdpa_sim's."""
-    identity: int | None = None
-    """How many of the first address spaces start as the identity, until the first push; None: vdpa_sim's."""
-    persist: bool | None = None
-    """A reset that need not clean the map leaves it alone; None: vdpa_sim's."""
-    config_fixed: tuple[tuple[int, int], ...] = ()
-    """Ranges of the config space, inclusive, that every GET_CONFIG puts back to what the device says."""
-    config_interrupts: bool = False
-    """The device interrupts when it changes its config space."""
-    notification: tuple[int, int, int] = (0, 0, 0)
-    """Of a notification area: how many of the first queues have one, its size, its offset in its page."""
-
-
-ADVERTISED = {"NEW_OWNER": VHOST_BACKEND_F_NEW_OWNER, "IOTLB_REMAP": VHOST_BACKEND_F_IOTLB_REMAP}
-"""Backend features that ``advertise`` names; others by their mask."""
 
 
 @attrs.define(eq=False)
@@ -153,7 +118,10 @@ class VdpaSim(VdpaDevice):
     kicks: int = 0
     passes: int = 0
     interrupts: int = 0
+    entries: int = 0
     config_cb: Interrupt | None = None
+    spaces_told: dict[int, str | None] = attrs.Factory(dict["int", "str | None"])
+    """Queue -> the address space that the last SPACE event named."""
     config: bytearray = attrs.field(kw_only=True)
     config_own: bytearray = attrs.field(init=False)
     """The config space as the device, not a driver, wrote it."""
@@ -174,7 +142,8 @@ class VdpaSim(VdpaDevice):
 
     def _new_vq(self, index: int) -> VdpasimVirtqueue:
         report = partial(self._report, index)
-        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name))
+        vring = Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name, index=index)
+        vq = VdpasimVirtqueue(vring)
         self._vq_reset(vq)
         return vq
 
@@ -198,14 +167,21 @@ class VdpaSim(VdpaDevice):
         self.mutex.unlock()
 
     def _pass(self) -> Steps:
-        if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
+        mm = self.mm_bound if self.use_va else None
+        if mm is not None and not mm.get_user():
             hit("sim.worker.dead-mm")
+            self._say_idle(-1, "dead-mm")
             return
-        if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
-            hit("sim.worker.not-running")
-            return
-        self.passes += 1
-        yield from self.behaviour.work(self)
+        try:
+            if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
+                hit("sim.worker.not-running")
+                self._say_idle(-1, "not-running")
+                return
+            self.passes += 1
+            yield from self.behaviour.work(self)
+        finally:
+            if mm is not None:
+                mm.put_user()
 
     def schedule_work(self) -> None:
         """Queue the worker, once."""
@@ -216,15 +192,29 @@ class VdpaSim(VdpaDevice):
         if vq.cb is not None:
             self.interrupts += 1
             vq.cb.signal()
+        else:
+            self._say_quiet(vq.vring.index, "no-callback")
+
+    def _say_quiet(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.QUIET, self.name, idx, why)
+
+    def _say_idle(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.IDLE, self.name, idx, why)
 
     def notify_config(self) -> None:
         """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that.
 
         With schedule points it comes from the worker, so that others can come between.
         """
-        if self.kernel.points:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.CONFIG, self.name)
+        if self.config_cb is None:
+            self._say_quiet(-1, "no-callback")
+        elif self.kernel.points:
             self.worker.queue(self.config_work)
-        elif self.config_cb is not None:
+        else:
             self.config_cb.signal()
 
     def _config_fn(self) -> Steps:
@@ -239,13 +229,22 @@ class VdpaSim(VdpaDevice):
 
     def notify_if_wanted(self, vq: VdpasimVirtqueue) -> None:
         """Interrupt unless the driver asked for none; unreadable flags ask for none."""
-        if _wanted(vq):
+        if self._wanted(vq):
             self.notify(vq)
+
+    def _wanted(self, vq: VdpasimVirtqueue) -> bool:
+        try:
+            return vq.vring.need_notify()
+        except KernelError:
+            self._say_quiet(vq.vring.index, "unreadable")
+            return False
+        except IotlbMiss:
+            return True  # nobody asks again once the chain is back: an on-demand map that lost the flags wants it
 
     def notify_in_steps(self, vq: VdpasimVirtqueue, *, always: bool = False) -> Steps:
         """As :meth:`notify_if_wanted` (``always``: as :meth:`notify`), with schedule points before and within."""
         yield Point(self.name + ".signal")
-        if always or _wanted(vq):
+        if always or self._wanted(vq):
             yield from self.interrupt(vq)
 
     def interrupt(self, vq: VdpasimVirtqueue) -> Steps:
@@ -253,6 +252,8 @@ class VdpaSim(VdpaDevice):
         if vq.cb is not None:
             self.interrupts += 1
             yield from vq.cb.in_steps()
+        else:
+            self._say_quiet(vq.vring.index, "no-callback")
 
     def complete(self, vring: Vringh, head: int, length: int) -> None:
         """Return a chain; a used ring that cannot be written loses it, and the device does not care."""
@@ -273,7 +274,7 @@ class VdpaSim(VdpaDevice):
 
     def statistics(self) -> SimStatistics:
         """Counts so far."""
-        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets, self.entries)
 
     # -- queues
 
@@ -314,11 +315,13 @@ class VdpaSim(VdpaDevice):
         self.kicks += 1
         if self.status & VIRTIO_CONFIG_S_DRIVER_OK and not self.running and self.kernel.on("pending-kick"):
             hit("sim.kick.remembered")
+            self._say_idle(idx, "remembered")
             self.pending_kick = True
         elif self.vqs[idx].ready:
             self.schedule_work()
         else:
             hit("sim.kick.ignored")
+            self._say_idle(idx, "not-ready")
 
     def get_vq_num_max(self) -> int:
         return self.attr.queue_size
@@ -460,10 +463,12 @@ class VdpaSim(VdpaDevice):
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
+        self.entries += len(table)
         self.maps[asid].table.copy(table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
+        self.entries += 1
         self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
 
     def dma_unmap(self, asid: int, iova: int, size: int) -> None:
@@ -490,17 +495,12 @@ class VdpaSim(VdpaDevice):
     ) -> None:
         vring = self.vqs[index].vring
         space = "va" if vring.mm is not None else "pa"
+        seen = vring.mm.ident if vring.mm is not None else None
+        if self.spaces_told.get(index, "") != seen:
+            self.spaces_told[index] = seen
+            self.kernel.emit(Kind.SPACE, self.name, index, seen)
         target = "passthrough-" + space if vring.map.passthrough else space
         self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
-
-
-def _wanted(vq: VdpasimVirtqueue) -> bool:
-    try:
-        return vq.vring.need_notify()
-    except KernelError:
-        return False
-    except IotlbMiss:
-        return True  # nobody can ask again once the chain is back: an on-demand map that lost the flags wants it
 
 
 def create(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.fs.file import OpenFile, unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue, Work, Worker
 from vdpasim.core.net.tun import SocketFile
@@ -126,6 +127,8 @@ class VhostNetNode:
         )
         net.vqs = new_vqs(net, NVQS)
         handlers = {RX: handle_rx, TX: handle_tx}
+        if self.kernel.sink:
+            self.kernel.emit(Kind.OPEN, name, name, "vhost-net")
         net.works = [Work(partial(_with_mutex, handlers[vq.index], net, vq)) for vq in net.vqs]
         return net
 
@@ -193,6 +196,8 @@ class VhostNet(VhostDev):
             self.worker.stop()
             self._detach()
             self.cleanup()
+            if self.kernel.sink:
+                self.kernel.emit(Kind.GONE, "file", self.name)
         finally:
             self.mutex.unlock()
         return 0
@@ -234,6 +239,8 @@ class VhostNet(VhostDev):
             self.clear_msg()
         for vq in self.vqs:
             vq.acked_features = features
+        if self.kernel.sink:
+            self.kernel.emit(Kind.FEATURES, self.name, "virtio", features)
 
     def _init_device_iotlb(self) -> None:
         hit("net.features.iotlb-new")
@@ -269,6 +276,7 @@ class VhostNet(VhostDev):
         self.stop_waiting(vq)
         vq.private_data = sock
         if sock is None:
+            self._say_backend(vq, None)
             return None
         try:
             vhost_vq_init_access(vq)
@@ -277,6 +285,7 @@ class VhostNet(VhostDev):
         except KernelError:
             vq.private_data = old
             raise
+        self._say_backend(vq, sock.ifname)
         self._enable_vq(vq, sock)
         return sock
 
@@ -289,6 +298,10 @@ class VhostNet(VhostDev):
             return
         if again is not sock and again.kind == "tap":
             self.kernel.violation("kernel.oops", f"{self.name} would use the ring of a file that it does not hold")
+
+    def _say_backend(self, vq: VhostVirtqueue, name: str | None) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.RING, self.name, vq.index, "backend", name)
 
     def _enable_vq(self, vq: VhostVirtqueue, sock: SocketFile) -> None:
         # poll the backend: a tap can always be written, and is readable while a frame waits (vhost_net_enable_vq)
@@ -406,6 +419,8 @@ def set_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
         raise fail("net.backend-features.unknown")
     for vq in net.vqs:
         vq.acked_backend_features = features
+    if net.kernel.sink:
+        net.kernel.emit(Kind.FEATURES, net.name, "backend", features)
 
 
 def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> Steps | None:

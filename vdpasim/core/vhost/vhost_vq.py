@@ -540,12 +540,18 @@ def put_used_idx(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
         log_used(vq, 2, 2)
     except KernelError:
         vq.signal_error()
+        return
+    if vq.dev.kernel.sink:
+        new, old = vq.last_used_idx, (vq.last_used_idx - len(heads)) & 0xFFFF
+        vq.dev.kernel.emit(Kind.USED, vq.dev.name, vq.index, old, new, None, vq.last_avail_idx)
 
 
 def signal_if_wanted(vq: VhostVirtqueue) -> None:
     """Interrupt the driver unless it wants none (``vhost_signal``); without a call eventfd nobody is asked."""
-    if vq.call is not None and _wants_interrupt(vq):
+    if vq.call is None or _wants_interrupt(vq):
         vq.signal_call()
+    elif vq.dev.kernel.sink:
+        vq.dev.kernel.emit(Kind.QUIET, vq.dev.name, vq.index, "driver")
 
 
 def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:
