@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.core.rings import rules_hit
 from tests.core.vhost.test_net_handlers import IOVA, Net
+from vdpasim.core.events import Event, Kind
 from vdpasim.core.rules import KernelError
 from vdpasim.core.vhost.net import TX
 from vdpasim.core.vhost.vhost_vq import (
@@ -596,3 +597,13 @@ def test_of_elements_around_the_end_of_the_ring_the_first_run_may_be_all() -> No
     add_used_and_signal(walk.vq, [(head, 0) for head in range(4)])
     assert walk.vq.last_used_idx == NUM
     assert walk.net.ram.read(walk.ring.used_at + 2, 2) == bytes([NUM, 0])
+
+
+def test_without_a_call_eventfd_that_is_why_there_is_no_interrupt(walk: Walk) -> None:
+    run_sync(walk.net.handle.set_vring_call(TX, -1))
+    walk.net.ram.write(walk.ring.avail_at, b"\x01\0")
+    seen: list[Event] = []
+    walk.net.sim.listen(seen.append)
+    add_used_and_signal(walk.vq, [(3, 0)])
+    assert [event[6] for event in seen if event[3] == Kind.QUIET] == ["no-eventfd"]
+    assert not [event for event in seen if event[3] == Kind.DMA and event[6] == IOVA + walk.ring.avail_at]

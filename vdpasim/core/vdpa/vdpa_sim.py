@@ -239,7 +239,7 @@ class VdpaSim(VdpaDevice):
             self._say_quiet(vq.vring.index, "unreadable")
             return False
         except IotlbMiss:
-            return True  # nobody can ask again once the chain is back: an on-demand map that lost the flags wants it
+            return True  # nobody asks again once the chain is back: an on-demand map that lost the flags wants it
 
     def notify_in_steps(self, vq: VdpasimVirtqueue, *, always: bool = False) -> Steps:
         """As :meth:`notify_if_wanted` (``always``: as :meth:`notify`), with schedule points before and within."""

@@ -548,7 +548,7 @@ def put_used_idx(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
 
 def signal_if_wanted(vq: VhostVirtqueue) -> None:
     """Interrupt the driver unless it wants none (``vhost_signal``); without a call eventfd nobody is asked."""
-    if vq.call is not None and _wants_interrupt(vq):
+    if vq.call is None or _wants_interrupt(vq):
         vq.signal_call()
     elif vq.dev.kernel.sink:
         vq.dev.kernel.emit(Kind.QUIET, vq.dev.name, vq.index, "driver")
