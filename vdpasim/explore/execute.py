@@ -26,7 +26,7 @@ from vdpasim.core.kernel import Call, Unit, Woken, Worker
 from vdpasim.explore.footprint import Footprint, Recorder, local, waits
 from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
 from vdpasim.scenario.loader import load
-from vdpasim.scenario.runner import outcome
+from vdpasim.scenario.runner import come_to_rest, outcome
 from vdpasim.sim import InternalError, Livelock, Simulator
 from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
@@ -289,8 +289,17 @@ def label(unit: Unit) -> str:
     return f"{unit.name}{doing} at {where}"
 
 
-def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozenset(), trace: bool = False) -> Outcome:
+def execute(
+    target: Target,
+    policy: Policy,
+    *,
+    without: frozenset[str] = frozenset(),
+    trace: bool = False,
+    rest: bool = False,
+) -> Outcome:
     """Run the body once.
+
+    ``rest`` runs what it left behind too, as ``vdpasim run`` does, so that checks can say what did not happen.
 
     Raises:
         Pruned: the policy broke off.
@@ -309,6 +318,8 @@ def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozens
         watch.found.append((ident, text))
     finally:
         sim.abandon()
+    if rest and come_to_rest(sim):
+        sim.kernel.emit(Kind.STILL)
     driver.finish()
     found = watch.finish()
     bad = [(ident, text) for ident, text in found if ident not in target.expected]

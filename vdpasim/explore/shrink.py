@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.explore.execute import Outcome, Simple, Target, execute, replay
+from vdpasim.explore.execute import Following, Outcome, Simple, Target, execute, replay
 from vdpasim.explore.schedule import Schedule, trimmed
 from vdpasim.sim.errors import UsageError
 from vdpasim.trace.text import inert
@@ -194,8 +194,8 @@ def _inside(text: str) -> str:
 
 
 def _seen(target: Target, outcome: Outcome) -> set[str]:
-    # a file's scenario has no expectations of its own, so those of the story are told again if they came true
-    if not target.expected:
-        return set()
+    # a file's scenario has no expectations of its own, so those of the story are told again if they came true; and
+    # `vdpasim run` judges what was left to run behind the story as well
     bare = attrs.evolve(target, expected=frozenset())
-    return set(replay(bare, outcome.schedule, trace=False).ids)
+    schedule = Schedule.parse(outcome.schedule)
+    return set(execute(bare, Following(schedule), without=schedule.without, rest=True).ids)

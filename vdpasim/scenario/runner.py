@@ -130,14 +130,13 @@ def _run_one(
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
-    record, journal = outputs
     oracles, critics = standard(), vmm_mistakes(sim.kernel.abi)
     watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
     unmodelled: list[Finding] = []
     rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
     header = _header(found, sim, kernel, values, faults, rerun)
-    recorder = Recorder(record, header) if record else None
+    recorder = Recorder(outputs[0], header) if outputs[0] else None
 
     def sink(event: Event) -> None:
         trace.event(event)
@@ -150,7 +149,7 @@ def _run_one(
 
     sim.listen(sink)
     with _closing(recorder):
-        with _journal(sim, journal, header):
+        with _journal(sim, outputs[1], header):
             ended = _play(sim, found, values)
         if come_to_rest(sim):
             sim.kernel.emit(Kind.STILL)
@@ -163,8 +162,7 @@ def _run_one(
     findings += [finding for finding in mistakes if strict or finding.id in expected]
     if recorder:
         recorder.finish(findings)
-    ids = frozenset(finding.id for finding in findings)
-    passed = ids == expected
+    passed = {finding.id for finding in findings} == expected
     return Verdict(
         found.ident,
         story.name,
