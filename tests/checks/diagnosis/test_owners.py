@@ -38,7 +38,7 @@ def test_a_small_limit() -> None:
         with suppress(OSError):
             await LiveUpdate(await boot(sim), memlock=4096).run()
 
-    assert numbers(story, use_va=False)[0] == 31
+    assert 31 in numbers(story, use_va=False)[:3]
 
 
 def test_the_old_ways() -> None:
