@@ -19,7 +19,6 @@ def run(*args: object) -> Result:
     return CliRunner().invoke(command, [str(arg) for arg in args])
 
 
-@pytest.mark.timeout(600)
 def test_every_shipped_scenario_finds_what_it_should() -> None:
     result = run(SCENARIOS)
     assert result.exit_code == 0, result.output
