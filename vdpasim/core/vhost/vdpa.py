@@ -38,10 +38,9 @@ from vdpasim.core.uaccess import (
     put_int,
     put_struct,
 )
-from vdpasim.core.vhost.vdpa_irq import Interrupt
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
-from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, eventfd_name, new_vqs
+from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
 from vdpasim.core.vhost.vhost_msg import IotlbMsg, vhost_chr_write, vhost_chr_write_iter
 from vdpasim.core.vhost.vhost_vring import vhost_dev_ioctl
 from vdpasim.uapi import vhost as uapi
@@ -66,7 +65,7 @@ from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
-    from vdpasim.core.ports import Caller, EventFd, Mm, Pages
+    from vdpasim.core.ports import Caller, EventFd, Pages
     from vdpasim.core.vdpa.vdpa import VdpaDevice
 
 
@@ -106,9 +105,6 @@ class VhostVdpaNode:
         self.device.reset(clean_map=False)
         file.vqs = new_vqs(file, self.device.nvqs)
         file.vq_num_max = self.device.get_vq_num_max()
-        if self.kernel.sink:
-            family = self.path.rpartition("/")[2].rpartition("-")[0]
-            self.kernel.emit(Kind.OPEN, file.name, self.device.name, family)
         return file
 
     def new_file(self) -> VhostVdpa:
@@ -188,7 +184,7 @@ class VhostVdpa(VhostDev):
             if handler is not None:
                 handler(self, call, arg)
             elif not vhost_dev_ioctl(self, call, request, arg):
-                yield from vhost_vdpa_vring_ioctl(self, call, request, arg)
+                vhost_vdpa_vring_ioctl(self, call, request, arg)
             elif request == uapi.VHOST_SET_OWNER.request(self.kernel.abi):
                 self.device.bind_mm(call.task.mm)
         finally:
@@ -241,8 +237,6 @@ class VhostVdpa(VhostDev):
             self.spaces.remove_all(self.mm)
             self.cleanup()
             self.node.opened = None
-            if self.kernel.sink:
-                self.kernel.emit(Kind.GONE, "file", self.name)
         finally:
             self.mutex.unlock()
         return 0
@@ -275,14 +269,6 @@ class VhostVdpa(VhostDev):
         """An answered miss lets the device look at the queue again."""
         self.device.kick_vq(vq.index)
 
-    def change_owner(self, mm: Mm | None) -> None:
-        """As any device's; pins have been moved by whoever asked, so both counts are told."""
-        both = self.mm, mm
-        super().change_owner(mm)
-        for one in both if self.kernel.sink and self.spaces.pinned_pages else ():
-            if one is not None:
-                self.kernel.emit(Kind.PIN, self.name, one.ident, 0, one.pinned_vm)
-
     # -- device-level pieces
 
     def reset_device(self) -> None:
@@ -305,19 +291,13 @@ class VhostVdpa(VhostDev):
             self.config_ctx.put()
             self.config_ctx = None
 
-    def vq_callback(self, vq: VhostVirtqueue) -> Interrupt:
+    def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
         """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
-        return Interrupt(vq.signal_call, self, "F7", lambda: vq.call)
-
-    def config_callback(self) -> Interrupt:
-        """The device's config interrupt: signal the config eventfd (``vhost_vdpa_config_cb``)."""
-        return Interrupt(self.config_changed, self, "F6", lambda: self.config_ctx)
+        return vq.signal_call
 
     def config_changed(self) -> None:
-        """Signal the config eventfd, if there is one."""
+        """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
         if self.config_ctx is None:
-            if self.kernel.sink:
-                self.kernel.emit(Kind.QUIET, self.name, -1, "no-eventfd")
             return
         if self.kernel.faults is not None and deflect(self.kernel, "config", self.name, self._config_interrupt):
             return
@@ -353,8 +333,6 @@ def batch_begin(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_BEGIN: may be repeated."""
     v.spaces.batch_asid = asid
     v.spaces.in_batch = True
-    if v.kernel.sink:
-        v.kernel.emit(Kind.BATCH, v.name, asid, 1)
 
 
 def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
@@ -365,8 +343,6 @@ def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
         except KernelError:
             hit("vdpa.batch.push-ignored")
     v.spaces.in_batch = False
-    if v.kernel.sink:
-        v.kernel.emit(Kind.BATCH, v.name, asid, 0)
 
 
 MESSAGES: dict[int, Message] = {
@@ -423,8 +399,6 @@ def set_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if v.device.get_status() & VIRTIO_CONFIG_S_FEATURES_OK:
         raise fail("vdpa.features.busy")
     v.device.set_driver_features(get_int(v.kernel, arg, 8))
-    if v.kernel.sink:
-        v.kernel.emit(Kind.FEATURES, v.name, "virtio", v.device.get_driver_features())
     if v.kernel.on("bug-packed-base"):
         return  # the ring layer was not told, so to it every ring was split
     for vq in v.vqs:
@@ -448,7 +422,7 @@ def offered_backend_features(v: VhostVdpa) -> int:
         mask |= 1 << VHOST_BACKEND_F_DESC_ASID
     if v.kernel.on("iotlb-persist") and _persists(v):
         mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
-    return mask | series.offered(v.kernel.switches) | v.device.get_backend_features()
+    return mask | v.device.get_backend_features()
 
 
 def _persists(v: VhostVdpa) -> bool:
@@ -485,8 +459,6 @@ def set_backend_features(v: VhostVdpa, arg: UserBuffer) -> None:
         raise fail("vdpa.backend.persist")
     for vq in v.vqs:
         vq.acked_backend_features = features
-    if v.kernel.sink:
-        v.kernel.emit(Kind.FEATURES, v.name, "backend", features)
 
 
 def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -502,9 +474,7 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     v.drop_config_ctx()
     v.node.config_ctx_dangles = False
     v.config_ctx = ctx
-    v.device.set_config_cb(v.config_callback())
-    if v.kernel.sink:
-        v.kernel.emit(Kind.RING, v.name, -1, "config", eventfd_name(ctx))
+    v.device.set_config_cb(v.config_changed)
 
 
 def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -514,7 +484,7 @@ def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if not v.device.supports("suspend"):
         raise fail("vdpa.suspend.unsupported")
     v.device.suspend()
-    _suspended(v, True)
+    v.suspended = True
 
 
 def resume(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -524,13 +494,7 @@ def resume(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if not v.device.supports("resume"):
         raise fail("vdpa.resume.unsupported")
     v.device.resume()
-    _suspended(v, False)
-
-
-def _suspended(v: VhostVdpa, now: bool) -> None:
-    if v.kernel.sink:
-        v.kernel.emit(Kind.SUSPEND, v.name, int(v.suspended), int(now))
-    v.suspended = now
+    v.suspended = False
 
 
 def _not_running(v: VhostVdpa) -> bool:

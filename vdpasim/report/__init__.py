@@ -1,1 +1,0 @@
-"""The report: a recorded run as one page for a browser."""
