@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 JOBS   ?= 2
-GOLDEN := $(addprefix tests/golden/,6.1 6.12 6.12-va)
+GOLDEN := $(addprefix tests/golden/,6.1 6.12 6.12-va lu-v1 lu-v2 lu-v2pure)
 
 .PHONY: demo test setup format lint types floors cover scenarios conform evidence bench fuzz wheel ci clean
 .DEFAULT_GOAL := test

@@ -1,5 +1,5 @@
-"""Writes what is a table of the code: profiles.md and rules.md, the numbers of agreement in the README, and the keys of
-device profiles in device-profiles.md.
+"""Writes what is a table of the code: profiles.md and rules.md, the numbers of agreement in the README, the keys of
+device profiles in device-profiles.md, and the steps of a live update in live-update.md with their picture.
 
 Run ``python -m docs.generate`` in the repository after a change of a rule, a switch, a profile, the evidence or the
 agreement; ``tests/docs`` fails while a page is stale. ``--check`` writes nothing and exits 1 if one is.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections import Counter, defaultdict
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,15 @@ import attrs
 from vdpasim.cli.explain import OF_NO_KERNEL, counts_json, depending, kernels, visible
 from vdpasim.conform.cases import Case, needs_data_path, read_cases
 from vdpasim.conform.evidence import kind, stored
-from vdpasim.core.profiles import IMPLIED, PROFILES
+from vdpasim.core.profiles import IMPLIED, PROFILES, parse
 from vdpasim.core.rules import RULES
+from vdpasim.core.series import SERIES, active
 from vdpasim.core.switches import SWITCHES
 from vdpasim.devices.profile import DeviceProfile
 from vdpasim.devices.profile_keys import KEY
 from vdpasim.uapi import errno as E
+from vdpasim.uapi.message import TYPE_NAMES
+from vdpasim.vmm.live_update import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from vdpasim.conform.evidence import Evidence
     from vdpasim.core.rules import Rule
     from vdpasim.core.switches import Switch
+    from vdpasim.vmm.live_update import Step
 
 GENERATED = "<!-- Written by `python -m docs.generate` from the tables of the code. -->"
 
@@ -41,6 +46,9 @@ RECORDED = {
     "6.1": "6.1.192, PA mode",
     "6.12": "6.12.117, PA mode",
     "6.12-va": "6.12.117, VA mode",
+    "lu-v1": "6.12.117 with the live-update series of January 2024",
+    "lu-v2": "6.12.117 with the series of July 2024, vdpa_sim offering its features",
+    "lu-v2pure": "6.12.117 with the series of July 2024 as posted",
 }
 """Set of golden cases -> kernel and mapping mode."""
 
@@ -188,13 +196,100 @@ def profile_keys() -> Iterator[str]:
         yield f"| `{field.name}` | {_cell(key.doc)} | {_cell(key.kind.allowed)} | {default} |"
 
 
-def with_table(page: Path, mark: str, lines: Iterator[str]) -> str:
+def steps() -> Iterator[str]:
+    """The lines of live-update.md's table of steps."""
+    yield "| step | by | what is sent | why |"
+    yield "|---|---|---|---|"
+    for step in STEPS:
+        only = f" *({step.variant} only)*" if step.variant else ""
+        yield f"| `{step.name}` | {step.who} | {_cell(step.requests)} | {_cell(step.doc)}{only} |"
+
+
+def handlers() -> Iterator[str]:
+    """The lines of live-update.md's table of handlers: the steps each series answers by."""
+    active(parse("tip"))
+    yield "| series | request | steps, in order |"
+    yield "|---|---|---|"
+    for one in SERIES.values():
+        rows = [(ioctl.name.removeprefix("VHOST_").removeprefix("VDPA_"), names) for ioctl, names in one.ioctls.items()]
+        rows += [(TYPE_NAMES[kind].removeprefix("VHOST_IOTLB_"), names) for kind, names in one.messages.items()]
+        for request, handler in rows:
+            yield f"| `{one.name}` | {request} | {', '.join(f'`{name}`' for name in handler.names)} |"
+
+
+def with_table(text: str, page: str, mark: str, lines: Iterator[str]) -> str:
     """A page with the table between its marks written anew."""
-    head, begin, rest = page.read_text("utf-8").partition(f"<!-- {mark} -->\n")
+    head, begin, rest = text.partition(f"<!-- {mark} -->\n")
     _, finish, tail = rest.partition(f"<!-- /{mark} -->\n")
     if not begin or not finish:
-        raise SystemExit(f"{page.name} has lost the marks of its table")
+        raise SystemExit(f"{page} has lost the marks of its table")
     return head + begin + "\n".join(lines) + "\n" + finish + tail
+
+
+# -- the picture
+
+OLD, KERNEL, NEW = 130, 550, 970
+WIDTH, ROW, TOP = 1130, 50, 70
+HAND_OVER = "hand-over"
+
+STYLE = """\
+text { font: 13px system-ui, sans-serif; fill: #1b1f24; }
+.head { font-weight: 600; font-size: 15px; }
+.name { font-weight: 600; }
+.why { fill: #57606a; font-size: 12px; }
+.life { stroke: #8c959f; }
+.call { stroke: #0969da; fill: none; stroke-width: 1.5; }
+.hand { stroke: #bc4c00; fill: none; stroke-width: 2; }
+.part { stroke-dasharray: 5 4; }
+.box { fill: #eef1f4; stroke: #8c959f; }
+.back { fill: #ffffff; }
+"""
+
+
+def picture() -> str:
+    """live-update.svg: three columns, a step with a request an arrow to the kernel, one of a single variant dashed."""
+    height = TOP + ROW * len(STEPS) + 20
+    steps = (line for number, step in enumerate(STEPS) for line in _step(number, step))
+    return "\n".join([*_head(height), *steps, "</svg>"]) + "\n"
+
+
+def _head(height: int) -> Iterator[str]:
+    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img">'
+    yield "<title>The steps of a live update</title>"
+    yield f"<style>\n{STYLE}</style>"
+    for name, colour in (("call", "#0969da"), ("hand", "#bc4c00")):
+        yield f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+        yield f'<path d="M0 0 L8 4 L0 8 z" fill="{colour}"/></marker>'
+    yield f'<rect class="back" width="{WIDTH}" height="{height}"/>'
+    for x, title in ((OLD, "old VMM"), (KERNEL, "kernel, with the device"), (NEW, "new VMM")):
+        yield f'<text class="head" x="{x}" y="30" text-anchor="middle">{title}</text>'
+        yield f'<line class="life" x1="{x}" y1="42" x2="{x}" y2="{height - 10}"/>'
+
+
+def _step(number: int, step: Step) -> Iterator[str]:
+    y = TOP + number * ROW
+    start = OLD if step.who == "old" else NEW
+    part = " part" if step.variant else ""
+    if step.name == HAND_OVER:
+        yield f'<line class="hand" x1="{OLD}" y1="{y}" x2="{NEW - 2}" y2="{y}" marker-end="url(#hand)"/>'
+    elif step.requests:
+        end = KERNEL - 2 if step.who == "old" else KERNEL + 2
+        yield f'<line class="call{part}" x1="{start}" y1="{y}" x2="{end}" y2="{y}" marker-end="url(#call)"/>'
+    else:
+        yield f'<rect class="box" x="{start - 5}" y="{y - 8}" width="10" height="16"/>'
+    yield from _words(y, step)
+
+
+def _words(y: int, step: Step) -> Iterator[str]:
+    # on the side of the process, the request over the arrow, the reason under it
+    x, anchor = (OLD - 12, "end") if step.who == "old" else (NEW + 12, "start")
+    yield f'<text class="name" x="{x}" y="{y + 4}" text-anchor="{anchor}">{escape(step.name)}</text>'
+    if step.variant:
+        yield f'<text class="why" x="{x}" y="{y + 19}" text-anchor="{anchor}">{step.variant} only</text>'
+    middle = KERNEL if step.name == HAND_OVER else (OLD + KERNEL) // 2 if step.who == "old" else (KERNEL + NEW) // 2
+    if step.requests:
+        yield f'<text x="{middle}" y="{y - 6}" text-anchor="middle">{escape(step.requests)}</text>'
+    yield f'<text class="why" x="{middle}" y="{y + 16}" text-anchor="middle">{escape(step.doc)}</text>'
 
 
 def pages() -> dict[Path, str]:
@@ -205,8 +300,11 @@ def pages() -> dict[Path, str]:
     for page, mark, lines in (
         (ROOT / "README.md", "agreement", agreement()),
         (folder / "device-profiles.md", "keys", profile_keys()),
+        (folder / "live-update.md", "steps", steps()),
+        (folder / "live-update.md", "handlers", handlers()),
     ):
-        texts[page] = with_table(page, mark, lines)
+        texts[page] = with_table(texts.get(page) or page.read_text("utf-8"), page.name, mark, lines)
+    texts[folder / "live-update.svg"] = picture()
     return texts
 
 

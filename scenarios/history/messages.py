@@ -66,7 +66,7 @@ async def program_of_32_bits(sim: Simulator) -> None:
         sim.violation("history.shut-out", "there is no second format, so a 32-bit program cannot map anything")
 
 
-@scenario(kernel={"tip+bug-miss-last-byte": "history.queue-sleeps", "tip": ()})
+@scenario(kernel={"tip+bug-miss-last-byte": ("history.queue-sleeps", "miss.unanswered"), "tip": ()})
 async def miss_of_the_last_byte(sim: Simulator) -> None:
     """History 5: a frame begins with the last byte of a page; mapping that page is the answer, and wakes nobody."""
     vmm = await VhostNetVmm.create(sim)

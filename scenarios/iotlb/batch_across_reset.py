@@ -23,6 +23,7 @@ async def batch_across_reset(sim: Simulator) -> None:
     path = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path
     vmm = await BlkVmm.create(sim.process("vmm"), path)
     await vmm.device.set_owner()
+    await vmm.ack()
     await vmm.device.batch_begin()
     await vmm.device.set_status(0)
 

@@ -7,7 +7,7 @@ from vdpasim.vmm.blk import IOVA, RAM, BlkVmm
 NEW_ADDRESS = 0x6000_0000_0000
 
 
-@scenario(kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"), demo=True)
+@scenario(kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"), demo=True, tags="LU12:twin")
 async def batched_remap(sim: Simulator) -> None:
     """Suspend, exec, NEW_OWNER, BEGIN, REMAP, END, RESUME: I/O goes on with the right memory."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)

@@ -12,7 +12,7 @@ from vdpasim.vmm.blk import BlkVmm
 NEW_ADDRESS = 0x6000_0000_0000
 
 
-@scenario(kernel="6.12+live-update-v1", expect="dma.fault")
+@scenario(kernel="6.12+live-update-v1", expect="dma.stale-va", tags="LU04")
 async def forgotten_remap(sim: Simulator) -> None:
     """The first look at the ring faults, the request is never answered."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)

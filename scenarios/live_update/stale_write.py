@@ -16,8 +16,9 @@ TEXT = b"the guest's sector".ljust(SECTOR, b".")
 
 @scenario(
     kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"),
-    expect=("iotlb.divergence", "dma.wrong-object"),
+    expect=("iotlb.divergence", "dma.stale-va"),
     demo=True,
+    tags=("LU12", "objection:security"),
 )
 async def stale_write(sim: Simulator) -> None:
     """The disk writes into the new image's heap, and the guest's buffer stays as it was."""
@@ -25,6 +26,7 @@ async def stale_write(sim: Simulator) -> None:
     old = vmm.ram.addr
     pieces = ((0, DATA_AT), (DATA_AT, RAM - DATA_AT))
     await vmm.device.set_owner()
+    await vmm.ack()
     await vmm.negotiate()
     for at, size in pieces:
         await vmm.device.iotlb_update(IOVA + at, size, old + at)

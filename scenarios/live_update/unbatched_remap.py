@@ -12,7 +12,12 @@ from vdpasim.vmm.blk import IOVA, RAM, BlkVmm
 NEW_ADDRESS = 0x6000_0000_0000
 
 
-@scenario(kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"), expect="iotlb.divergence", demo=True)
+@scenario(
+    kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"),
+    expect="iotlb.divergence",
+    demo=True,
+    tags="LU12",
+)
 async def unbatched_remap(sim: Simulator) -> None:
     """Suspend, exec, NEW_OWNER, REMAP without a batch: the device keeps the old address."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)

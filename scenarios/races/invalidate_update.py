@@ -12,11 +12,8 @@ from vdpasim.vmm.blk import IOVA, KICK, BlkVmm
 PAGE = 4096
 
 
-async def move(vmm: BlkVmm, offset: int, lock: File | None, *, late: bool) -> bool:
-    """INVALIDATE, UPDATE; whether the second was taken. Who is late has something else to ask first."""
-    if late:
-        await vmm.device.get_iova_range()
-        await vmm.device.get_vqs_count()
+async def move(vmm: BlkVmm, offset: int, lock: File | None) -> bool:
+    """INVALIDATE, UPDATE; whether the second was taken."""
     if lock is not None:
         await lock.read(8)
     try:
@@ -30,6 +27,13 @@ async def move(vmm: BlkVmm, offset: int, lock: File | None, *, late: bool) -> bo
     return True
 
 
+async def late(vmm: BlkVmm, offset: int) -> bool:
+    """As :func:`move`, with something else to ask first; so it comes behind the other, unless it is hurried."""
+    await vmm.device.get_iova_range()
+    await vmm.device.get_vqs_count()
+    return await move(vmm, offset, None)
+
+
 async def movers(sim: Simulator, *, locked: bool) -> None:
     """Two of them at once."""
     with sim.calm():
@@ -38,14 +42,8 @@ async def movers(sim: Simulator, *, locked: bool) -> None:
         await vmm.device.iotlb_update(IOVA, PAGE, vmm.ram.addr)
     lock = vmm.process.eventfd(1, 0) if locked else None
 
-    async def first() -> bool:
-        return await move(vmm, 0, lock, late=False)
-
-    async def second() -> bool:
-        return await move(vmm, PAGE, lock, late=True)
-
-    one, two = sim.spawn(first), sim.spawn(second)
-    if not all([await one.join(), await two.join()]):
+    other = sim.spawn(move, vmm, PAGE, lock) if locked else sim.spawn(late, vmm, PAGE)
+    if not all([await move(vmm, 0, lock), await other.join()]):
         sim.violation("vmm.update-refused", "the page was mapped again between INVALIDATE and UPDATE")
 
 

@@ -19,21 +19,22 @@ async def handover(sim: Simulator, *, kick_after_resume: bool) -> None:
     guest = sim.spawn(vmm.kick_device, name="guest")
     await vmm.device.suspend()
     await guest.join()
-    await vmm.device.resume()
-    if kick_after_resume:
-        await vmm.kick_device()
-    await sim.settle()
+    with sim.calm():
+        await vmm.device.resume()
+        if kick_after_resume:
+            await vmm.kick_device()
+        await sim.settle()
     if not vmm.vq.used():
         sim.violation("queue.stalled", "the device runs again, and the request is still in the ring")
 
 
-@scenario(kernel=("6.12", "tip"))
+@scenario(kernel=("6.12", "tip"), tags=("LU05", "objection:kick-races-suspend"))
 async def kick_suspend(sim: Simulator) -> None:
     """The VMM trusts the device to remember."""
     await handover(sim, kick_after_resume=False)
 
 
-@scenario(kernel=("6.12", "tip"))
+@scenario(kernel=("6.12", "tip"), tags=("LU05:twin", "objection:kick-races-suspend"))
 async def kick_suspend_fixed(sim: Simulator) -> None:
     """The VMM kicks once more after RESUME."""
     await handover(sim, kick_after_resume=True)

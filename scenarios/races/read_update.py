@@ -40,7 +40,8 @@ async def map_frame(vmm: VhostNetVmm) -> None:
 
 async def judge(sim: Simulator, vmm: VhostNetVmm) -> None:
     """Everybody has done their work: was the frame sent?"""
-    await sim.settle()
+    with sim.calm():
+        await sim.settle()
     if not vmm.ring.used():
         sim.violation("queue.stalled", "the page is mapped, the miss was read, and the frame is still in the ring")
 
@@ -72,7 +73,6 @@ async def read_update_fixed(sim: Simulator) -> None:
         await map_frame(vmm)
 
     reading = sim.spawn(reader)
-    mapping = sim.spawn(map_frame, vmm, name="mapper")
+    await map_frame(vmm)
     await reading.join()
-    await mapping.join()
     await judge(sim, vmm)

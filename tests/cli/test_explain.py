@@ -129,8 +129,8 @@ class TestSwitch:
         assert lines("live-update-v1")["brings"] == "lu-advertise"
 
     def test_that_changes_nothing_says_why_and_cannot_be_chosen(self) -> None:
-        shown = lines("F6")
-        assert shown["effect"] == f"none in this simulator: {SWITCHES['F6'].unmodelled}"
+        shown = lines("F13")
+        assert shown["effect"] == f"none in this simulator: {SWITCHES['F13'].unmodelled}"
         assert "use" not in shown
 
     @pytest.mark.parametrize("name", SWITCHES)

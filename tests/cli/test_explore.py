@@ -52,5 +52,20 @@ def test_mistakes_are_usage_errors(tmp_path: Path) -> None:
         [RACE, "--replay", "hello"],
         [str(RACES), "--resume", str(tmp_path / "state")],
         [RACE, "--strategy", "lucky"],
+        [RACE, "--strategy", "random", "--depth", "3"],
+        [RACE, "--depth", "3"],
+        [RACE, "--strategy", "pct", "--preemptions", "1"],
     ):
         assert tell(*words).exit_code == 2, words
+
+
+def test_a_failed_self_check_is_no_failed_schedule(tmp_path: Path) -> None:
+    file = tmp_path / "moody.py"
+    file.write_text(
+        "from vdpasim.scenario import scenario\nruns = []\n\n@scenario()\nasync def moody(sim):\n"
+        '    """Counts."""\n    runs.append(1)\n    return len(runs)\n',
+        "utf-8",
+    )
+    shown = tell(str(file))
+    assert shown.exit_code == 2
+    assert "run twice with the same schedule" in shown.stderr

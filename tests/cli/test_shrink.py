@@ -41,3 +41,13 @@ def test_mistakes() -> None:
     assert tell(RACE, "--schedule", "hello").exit_code == 2
     assert tell(RACE.partition("::")[0], "--schedule", "s1--1.").exit_code == 2
     assert tell(RACE, "--schedule", "s1-9zb-1.aaaaaaaaaa").exit_code == 4
+
+
+def test_the_scenario_itself_is_not_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "race.py"
+    text = Path(RACE.partition("::")[0]).read_text("utf-8")
+    file.write_text(text, "utf-8")
+    shown = tell(f"{file}::read_update", "--schedule", "s1--1.", "-o", str(tmp_path / "." / "race.py"))
+    assert shown.exit_code == 2
+    assert "is the scenario itself" in shown.output
+    assert file.read_text("utf-8") == text

@@ -12,13 +12,20 @@ from vdpasim.conform import evidence
 from vdpasim.conform.cases import Case, read_cases
 from vdpasim.conform.evidence import NAMES_MAX, Evidence, collect, count_kinds, kind, stored
 from vdpasim.conform.replay import Verdict
-from vdpasim.core.profiles import PROFILES
+from vdpasim.core.profiles import parse
 from vdpasim.core.rules import RULES, Rule
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROFILE_OF = {"6.1": "6.1", "6.12": "6.12", "6.12-va": "6.12"}
+PROFILE_OF = {
+    "6.1": "6.1",
+    "6.12": "6.12",
+    "6.12-va": "6.12",
+    "lu-v1": "6.12+live-update-v1",
+    "lu-v2": "6.12+live-update-v2+lu-advertise",
+    "lu-v2pure": "6.12+live-update-v2",
+}
 
 
 def test_every_rule_with_evidence_exists() -> None:
@@ -40,7 +47,7 @@ def test_a_rule_holds_on_every_kernel_whose_trace_came_to_it() -> None:
         f"{rule} on {case}"
         for rule, found in stored().items()
         for case in found.cases
-        if not RULES[rule].holds(PROFILES[PROFILE_OF[case.partition("/")[0]]])
+        if not RULES[rule].holds(parse(PROFILE_OF[case.partition("/")[0]]).names)
     }
     assert wrong == set()
 

@@ -48,6 +48,23 @@ def test_numbers_of_kinds_are_stable_because_they_are_on_disks() -> None:
         ("VIOLATION", 14),
         ("UNMODELLED", 15),
         ("REMAP", 16),
+        ("OPEN", 17),
+        ("SPACE", 18),
+        ("PIN", 19),
+        ("UNPIN", 20),
+        ("GONE", 21),
+        ("REMOVE", 22),
+        ("SUSPEND", 23),
+        ("RING", 24),
+        ("FEATURES", 25),
+        ("USED", 26),
+        ("QUIET", 27),
+        ("IDLE", 28),
+        ("CLEAR", 29),
+        ("CONFIG", 30),
+        ("BATCH", 31),
+        ("IGNORED", 32),
+        ("STILL", 33),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.core.support import ACCESS_PLATFORM, KICK, VERSION_1, Machine
+from tests.core.vhost.test_net_handlers import Net
 from vdpasim.core.switches import SWITCHES
 from vdpasim.core.vhost.net import VhostNet
 from vdpasim.explore import explore
@@ -279,6 +280,49 @@ def fork_owner(kernel: str) -> int:
 # -- bugs: what their stories see
 
 
+# -- series
+
+
+def lu_blk(kernel: str, story: Callable[[BlkVmm], Awaitable[Any]], series: str, **options: Any) -> Any:
+    return blk(f"{kernel}+{series}", story, **options)
+
+
+def successor_of_a_dead_image(kernel: str) -> list[str]:
+    async def story(vmm: BlkVmm) -> list[str]:
+        await vmm.exec(0x6000_0000_0000)
+        await vmm.device.new_owner()
+        return [ident for ident, _ in vmm.process.sim.kernel.violations]
+
+    found: list[str] = lu_blk(kernel, story, "live-update-v1", use_va=False)
+    return found
+
+
+async def _answer(call: Awaitable[None]) -> int:
+    try:
+        await call
+    except OSError as error:
+        return int(error.errno or 0)
+    return OK
+
+
+def run_before_the_remap(kernel: str) -> int:
+    async def story(vmm: BlkVmm) -> int:
+        await vmm.device.suspend()
+        await vmm.exec(0x6000_0000_0000)
+        await vmm.device.new_owner()
+        return await _answer(vmm.device.resume())
+
+    return int(lu_blk(kernel, story, "live-update-fixed"))
+
+
+def remap_to_other_memory(kernel: str) -> int:
+    async def story(vmm: BlkVmm) -> int:
+        other = vmm.process.mmap(RAM, vmm.process.memfd("other", RAM))
+        return await _answer(vmm.device.iotlb_remap(IOVA, RAM, other.addr))
+
+    return int(lu_blk(kernel, story, "live-update-fixed"))
+
+
 def told(story: str) -> Callable[[str], object]:
     """What a story of scenarios/history finds."""
     return lambda kernel: sorted({one.id for verdict in run(STORIES[story], kernel=kernel) for one in verdict.found})
@@ -292,12 +336,25 @@ def explored(race: str) -> Callable[[str], object]:
     )
 
 
+def num_buffers_without_mergeable_ones(kernel: str) -> int:
+    net = Net(ACCESS_PLATFORM | VERSION_1, kernel=kernel)
+    net.map(0, 0x10000)
+    net.backend(RX)
+    net.rings[RX].add(Buffer(IOVA + 0x8000, 200, True))
+    net.kicked(RX)
+    net.socket.deliver(bytes(60))
+    net.sim.run_idle()
+    return int.from_bytes(net.ram.read(0x8000 + 10, 2), "little")
+
+
 EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F1", limit_of_entries, OK, E.ENOSPC),
     ("F2", page_count_overflow, "vdpa.pa.npages", "vdpa.pa.overflow"),
     ("F3", cache_of_a_moved_ring, True, False),
     ("F4", size_beyond_the_maximum, OK, E.EINVAL),
     ("F5", config_eventfd_after_a_bad_one, False, True),
+    ("F6", explored("config_interrupt"), ["kernel.oops"], []),
+    ("F7", explored("call_interrupt"), ["kernel.oops"], []),
     ("F8", ring_addresses_when_the_iotlb_comes, 0x1000, 0),
     ("F9", iotlb_after_features_without_it, True, False),
     ("F10", zero_sectors_at_the_end, 0, 1),
@@ -331,6 +388,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("net-budget-frames", frames_of_one_pass, 1, 2),
     ("blk-zoned", lambda kernel: Machine("vdpasim_blk", kernel).number(vhost.VHOST_VDPA_GET_CONFIG_SIZE, 4), 72, 96),
     ("vhost-ring-reset", feature_bit("vhost-net", 40), False, True),
+    ("vhost-num-buffers", num_buffers_without_mergeable_ones, 0, 1),
     ("vhost-in-order", feature_bit("vhost-net", 35), False, True),
     ("features-array", features_array, E.ENOBUFS, OK),
     ("fork-owner", fork_owner, E.EPERM, OK),
@@ -347,12 +405,22 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
         E.EFAULT,
         E.EBUSY,
     ),
+    (
+        "live-update-fixed",
+        lambda kernel: request(Machine(kernel=kernel + "+lu-advertise"), vhost.VHOST_NEW_OWNER),
+        E.EFAULT,
+        E.EBUSY,
+    ),
+    ("lu-drops-old-mm", successor_of_a_dead_image, [], ["uaf.old-mm"]),
+    ("lu-guard-resume", run_before_the_remap, OK, E.EBUSY),
+    ("lu-guard-same-object", remap_to_other_memory, OK, E.EFAULT),
     ("lu-advertise", backend_bit(9), False, True),
     ("bug-message-without-iotlb", told("message_without_iotlb"), [], ["kernel.oops"]),
     ("bug-message-unlocked", explored("close_write"), [], ["kernel.oops"]),
+    ("bug-backend-fd-twice", explored("backend_fd"), [], ["kernel.oops"]),
     ("bug-message-padding", told("message_padding"), [], ["kernel.leak"]),
     ("bug-no-msg-v2", told("program_of_32_bits"), [], ["history.shut-out"]),
-    ("bug-miss-last-byte", told("miss_of_the_last_byte"), [], ["history.queue-sleeps"]),
+    ("bug-miss-last-byte", told("miss_of_the_last_byte"), [], ["history.queue-sleeps", "miss.unanswered"]),
     ("bug-iotlb-recreate-cache", told("iotlb_made_anew"), [], ["kernel.oops"]),
     ("bug-update-size-zero", told("update_of_everything"), [], ["kernel.hang"]),
     ("bug-batch-size-zero", told("batch_without_size"), [], ["history.batch-refused"]),
@@ -383,11 +451,11 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("bug-config-underflow", told("config_beyond_the_end"), [], ["history.config-beyond-the-end"]),
     ("bug-packed-base", told("state_of_a_packed_ring"), [], ["history.packed-state-lost"]),
     ("bug-ring-max", told("ring_of_the_largest_size"), [], ["history.past-the-ring"]),
-    ("bug-enable-base", told("base_before_enable"), [], ["history.base-forgotten"]),
-    ("bug-enable-twice", told("enabled_twice"), [], ["history.request-replayed"]),
+    ("bug-enable-base", told("base_before_enable"), [], ["history.base-forgotten", "ring.replay"]),
+    ("bug-enable-twice", told("enabled_twice"), [], ["history.request-replayed", "ring.replay"]),
     ("bug-blk-no-groups", told("disk_without_address_space"), [], ["history.no-address-space"]),
     ("bug-va-undo-wipes-all", told("failed_update_at_0"), [], ["history.address-space-wiped"]),
-    ("bug-get-id-status", told("short_get_id"), [], ["history.status-eaten"]),
+    ("bug-get-id-status", told("short_get_id"), [], ["history.status-eaten", "irq.lost"]),
     ("bug-ctrl-ack-carry", told("unknown_control_class"), [], ["history.ack-of-another"]),
     ("bug-ctrl-partial-mac", told("short_mac_address"), [], ["history.half-an-address"]),
     ("bug-rx-overrun-stops", told("frames_without_a_buffer"), [], ["history.frames-stranded"]),
@@ -400,6 +468,11 @@ def test_a_switch_changes_what_a_caller_sees(
 ) -> None:
     assert seen(f"tip-{switch}") == off
     assert seen(f"tip+{switch}") == on
+
+
+def test_f4_is_two_things() -> None:
+    seen = explored("vring_num")
+    assert (seen("tip-F4"), seen("tip")) == (["vring.size-lost"], [])
 
 
 def test_every_switch_that_is_modelled_has_an_effect_here() -> None:

@@ -22,6 +22,10 @@ def test_only_series_that_never_merged_have_no_kernel() -> None:
     assert {name for name, one in SWITCHES.items() if not one.since and not one.fixed} == {
         "live-update-v1",
         "live-update-v2",
+        "live-update-fixed",
+        "lu-drops-old-mm",
+        "lu-guard-resume",
+        "lu-guard-same-object",
         "lu-advertise",
     }
 

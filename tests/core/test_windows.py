@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.core.rings import BUFFERS, IOVA, RAM, UNMAPPED, Board, inside, rules_hit
+from tests.core.rings import BUFFERS, IOVA, RAM, RUNNING, UNMAPPED, Board, inside, rules_hit
+from tests.core.support import ACCESS_PLATFORM, VERSION_1
 from vdpasim.core.vdpa import vdpa_sim_blk
 from vdpasim.uapi import vhost
 from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
@@ -212,3 +213,41 @@ def test_a_ring_in_another_address_space_is_looked_up_there() -> None:
         net.queues[1].kick()
         received.append(len(net.queues[0].used()))
     assert received == [1, 0, 2]
+
+
+@pytest.mark.parametrize("kind", ["vdpasim_blk", "vdpasim_net"])
+@pytest.mark.parametrize("ring", [ACCESS_PLATFORM, ACCESS_PLATFORM | VERSION_1])
+@pytest.mark.parametrize("device", [ACCESS_PLATFORM, ACCESS_PLATFORM | VERSION_1])
+def test_a_ring_and_its_device_may_be_of_different_byte_orders(kind: str, ring: int, device: int) -> None:
+    """A ring keeps the order it was enabled with though the driver changes its mind about VERSION_1."""
+    results = []
+    for watched in (True, False):
+        board = Board(kind, abi="s390x", start=False, queues=2 if kind == "vdpasim_net" else 1, negotiated=ring)
+        for queue in board.queues:
+            queue.set_up()
+            queue.enable()
+        board.features(device)
+        board.status(RUNNING)
+        if watched:
+            board.sim.kernel.sink = lambda event: None
+        order = "<" if ring & VERSION_1 else ">"
+        memory = []
+        for n in range(3):
+            if kind == "vdpasim_net":
+                chains = [[(True, 0x1000, bytes(100))], [(False, 0, bytes(12) + b"\xff" * 88)]]
+            else:
+                header = struct.pack(">IIQ" if n % 2 else "<IIQ", 0, 0, 1)
+                chains = [[(False, 0, header), (True, 0x1000, bytes(SECTOR)), (True, 0x100, b"\xee")]]
+            for queue, chain in zip(board.queues, chains, strict=True):
+                for i, (write, offset, data) in enumerate(chain):
+                    board.ram.write(BUFFERS + offset, data)
+                    flags = (2 if write else 0) | (1 if i + 1 < len(chain) else 0)
+                    fields = (IOVA + BUFFERS + offset, len(data), flags, i + 1)
+                    board.ram.write(queue.ring.desc_at + 16 * i, struct.pack(order + "QIHH", *fields))
+                board.ram.write(queue.ring.avail_at + 4 + 2 * n, bytes(2))
+                board.ram.write(queue.ring.avail_at + 2, struct.pack(order + "H", n + 1))
+            board.queues[-1].kick()
+            memory.append([board.ram.read(queue.ring.used_at, 40) for queue in board.queues])
+            memory.append([board.ram.read(BUFFERS, 0x2000)])
+        results.append(memory)
+    assert results[0] == results[1]

@@ -416,6 +416,19 @@ class TestClosing:
         assert [len(one.table) for one in device.maps] == [0] * device.nas  # type: ignore[attr-defined]
 
 
+async def both_queues(machine: Machine, receive: Virtqueue, kick: File) -> None:
+    """Give a network device its RX queue and start it again."""
+    vdpa = machine.vdpa
+    await vdpa.set_status(0)
+    await vdpa.set_features(await vdpa.get_features())
+    for queue, vq, fd in ((0, receive, kick.fd), (1, machine.vq, machine.kick.fd)):
+        await vdpa.set_vring_num(queue, 16)
+        await vdpa.set_vring_addr(queue, *vq.addresses())
+        await vdpa.set_vring_kick(queue, fd)
+        await vdpa.set_vring_enable(queue)
+    await vdpa.set_status(0xF)
+
+
 class TestNet:
     def test_a_transmit_queue_alone_is_not_looked_at(self) -> None:
         machine = Machine("vdpasim_net+miss", queue=1)
@@ -429,18 +442,7 @@ class TestNet:
         receive = Virtqueue(machine.ram, IOVA, 16, offset=0x10000)
         kick = machine.process.eventfd()
 
-        async def add_receive_queue() -> None:
-            vdpa = machine.vdpa
-            await vdpa.set_status(0)
-            await vdpa.set_features(await vdpa.get_features())
-            for queue, vq, fd in ((0, receive, kick.fd), (1, machine.vq, machine.kick.fd)):
-                await vdpa.set_vring_num(queue, 16)
-                await vdpa.set_vring_addr(queue, *vq.addresses())
-                await vdpa.set_vring_kick(queue, fd)
-                await vdpa.set_vring_enable(queue)
-            await vdpa.set_status(0xF)
-
-        run_sync(add_receive_queue())
+        run_sync(both_queues(machine, receive, kick))
         frame = b"\xff" * 6 + bytes(6) + b"payload".ljust(48, b".")
         machine.ram.write(HEADER - IOVA, bytes(12))
         machine.ram.write(DATA - IOVA, frame)
@@ -457,6 +459,77 @@ class TestNet:
         assert machine.ram.read(0x12000 + 12, 60) == frame
         assert [used.head for used in machine.vq.used()] == [0]
         assert [used.length for used in receive.used()] == [72]
+
+
+class TestAMapThatChangesUnderARequest:
+    """Between two schedule points of a pass an INVALIDATE takes a page away; nothing may be lost."""
+
+    @staticmethod
+    def taken_away(machine: Machine, point: str, page: int) -> None:
+        hold = machine.sim.hold(point)
+        machine.notify()
+        assert hold.unit is not None
+        machine.unmap(page)
+        hold.release()
+        machine.sim.run_idle()
+
+    @pytest.mark.parametrize(
+        ("point", "page"),
+        [("data", DATA), ("data", STATUS), ("data", HEADER), ("used-element", USED), ("used-index", USED)],
+    )
+    def test_the_request_is_served_when_the_page_is_back(self, machine: Machine, point: str, page: int) -> None:
+        machine.map(DESC, AVAIL, USED, HEADER, DATA, STATUS)
+        self.taken_away(machine, f"foo.{point}", page)
+        assert machine.miss()[0] // PAGE * PAGE == page
+        assert run_sync(machine.vdpa.get_vring_base(0)) == 0, "nothing is consumed"
+        machine.map(page)
+        assert machine.vq.used() == [Used(0, 513)]
+        assert (machine.calls(), run_sync(machine.vdpa.get_vring_base(0))) == (1, 1)
+
+    def test_flags_that_are_gone_do_not_lose_the_interrupt(self, machine: Machine) -> None:
+        machine.map(DESC, AVAIL, USED, HEADER, DATA, STATUS)
+        self.taken_away(machine, "foo.signal", AVAIL)
+        assert machine.vq.used() == [Used(0, 513)]
+        assert machine.calls() == 1
+        assert machine.miss() == (AVAIL, READ)
+
+    @pytest.mark.parametrize(
+        ("point", "passed", "page", "queue"),
+        [
+            ("data", 1, DATA, 1),
+            ("used-element", 1, USED, 1),
+            ("used-index", 1, USED, 1),
+            ("used-element", 2, STATUS, 0),
+            ("used-index", 2, STATUS, 0),
+        ],
+    )
+    def test_a_frame_or_its_buffer_is_not_lost(self, point: str, passed: int, page: int, queue: int) -> None:
+        wire = Machine("vdpasim_net+miss", queue=1)
+        rx = Virtqueue(wire.ram, IOVA, 16, offset=5 * PAGE)
+        rx.used_at = STATUS - IOVA + 0x800
+        run_sync(both_queues(wire, rx, wire.process.eventfd()))
+        wire.map(DESC, AVAIL, USED, HEADER, DATA, STATUS)
+        wire.ram.write(DATA - IOVA, bytes(12) + b"\xff" * 52)
+        wire.vq.add(Buffer(DATA, 64))
+        rx.add(Buffer(HEADER, 128, True))
+        hold = wire.sim.hold(f"foo.{point}")
+        wire.notify()
+        for _ in range(passed - 1):
+            hold, old = wire.sim.hold(f"foo.{point}"), hold
+            old.release()
+            wire.sim.run_idle()
+        assert hold.unit is not None
+        wire.unmap(page)
+        hold.release()
+        wire.sim.run_idle()
+        before = [run_sync(wire.vdpa.get_vring_base(index)) for index in (0, 1)]
+        assert before == [0, 0 if queue else 1]
+        wire.miss()
+        wire.map(page)
+        if not queue:  # TX was done with the frame, so it takes another one
+            wire.vq.add(Buffer(DATA, 64))
+            wire.notify()
+        assert rx.used() == [Used(0, 64)]
 
 
 class TestInTrio:

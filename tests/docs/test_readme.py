@@ -1,8 +1,8 @@
 """The README and the pages of docs/: their files are written, their commands are run, what they print is compared.
 
 A block behind ``<!-- file: NAME -->`` is saved under that name. In a ``console`` block a line that begins with ``$`` is
-run, in a folder with those files and the repository's ``tests``; what follows must be its output, where ``...`` stands
-for anything, and ``# exits N`` names an exit code other than 0.
+run, in a folder with those files and the repository's ``tests`` and ``scenarios``; what follows must be its output,
+where ``...`` stands for anything, and ``# exits N`` names an exit code other than 0.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from tests.pytest_plugin.support import PLUGIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = ["README.md", "docs/conform.md", "docs/explore.md", "docs/faults.md", "docs/pytest.md"]
+NAMES = ("conform", "diagnose", "downtime", "explore", "faults", "live-update", "matrix", "pytest", "traces")
+PAGES = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
 """Pages with commands."""
 
-FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"<!-- file: (\S+) -->\n```(?:python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+?)\)")
 
@@ -59,7 +60,8 @@ def agrees(expected: str, got: str) -> bool:
 
 @pytest.fixture
 def folder(root: Path, tmp_path: Path) -> Path:
-    (tmp_path / "tests").symlink_to(root / "tests")
+    for name in ("tests", "scenarios"):
+        (tmp_path / name).symlink_to(root / name)
     return tmp_path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.explore.bodies import RACES, lost_order, race, two_writers
-from vdpasim.explore import explore
+from vdpasim.explore import Target, explore
 from vdpasim.explore.campaign import BATCH, CampaignError, Failure, Plan
+from vdpasim.scenario.loader import load
 from vdpasim.sim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,12 +104,12 @@ def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     assert counts(Plan(race("close_write_fixed"), schedules=5000, state=state).run()) == whole
 
 
-def test_a_kill_loses_at_most_one_batch(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    words = ["explore", f"{RACES}/kick_suspend.py::kick_suspend_fixed", "--kernel", "tip", "--strategy", "random"]
-    program = "from vdpasim.cli import main; main()"
+@pytest.mark.parametrize("strategy", ["dfs", "pct", "random"])
+def test_a_campaign_that_was_killed_ends_as_if_it_had_not_been(strategy: str, tmp_path: Path) -> None:
+    state, name = tmp_path / "state", "read_update_fixed"
+    words = ["explore", f"{RACES}/read_update.py::{name}", "--strategy", strategy, "--schedules", "100000"]
     running = subprocess.Popen(
-        [sys.executable, "-c", program, *words, "--schedules", "100000", "--resume", str(state)],
+        [sys.executable, "-c", "from vdpasim.cli import main; main()", *words, "--resume", str(state)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     deadline = time.monotonic() + 60
@@ -114,7 +117,39 @@ def test_a_kill_loses_at_most_one_batch(tmp_path: Path) -> None:
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    batches = state.read_bytes().count(b"\n") - 1
-    plan = Plan(race("kick_suspend_fixed"), "random", BATCH * (batches + 1), state=state)
-    assert plan.run().schedules == BATCH * (batches + 1)
-    assert state.read_bytes().count(b"\n") - 1 == batches + 1
+    with state.open("ab") as file:
+        file.write(b'[99,[[{"ids":[],')  # as if it had been killed in the middle of a line
+    done = sum(len(json.loads(line)[1]) for line in state.read_bytes().splitlines()[1:-1])
+    assert done
+    resumed = Plan(race(name), strategy, done + 2 * BATCH, state=state).run()
+    assert counts(resumed) == counts(Plan(race(name), strategy, done + 2 * BATCH).run())
+    assert resumed.schedules + resumed.pruned == done + 2 * BATCH
+
+
+def test_a_body_that_ends_in_another_way_fails_the_self_check() -> None:
+    runs = {"n": 0}
+
+    async def counting(sim: Simulator) -> int:
+        runs["n"] += 1
+        return runs["n"]
+
+    with pytest.raises(CampaignError, match="it ended in another way"):
+        explore(counting)
+
+
+def test_a_callable_without_a_name_and_a_command_with_its_machine() -> None:
+    explore(partial(two_writers)).check()
+    failure = explore(lost_order, abi="i386", seed=3).failures[0]
+    assert "abi='i386', seed=3, replay=" in failure.command
+
+
+def test_a_campaign_of_a_story_that_changed_is_refused(tmp_path: Path) -> None:
+    file, state = tmp_path / "story.py", tmp_path / "state"
+    file.write_text((RACES / "vring_num.py").read_text("utf-8"), "utf-8")
+    found = load([f"{file}::vring_num_fixed"])[0]
+    plan = Plan(Target.of(found.scenario, found.ident, "tip"), schedules=4, state=state)
+    plan.run()
+    plan.run()
+    file.write_text(file.read_text("utf-8") + "# more\n", "utf-8")
+    with pytest.raises(UsageError, match="another campaign"):
+        plan.run()

@@ -117,6 +117,38 @@ def test_a_scenario_can_be_played_from_inside() -> None:
 
 
 def test_a_schedule_of_nothing_runs() -> None:
-    assert not execute(target(), Following(Schedule())).failed
+    async def nothing(sim: Simulator) -> None:
+        await sim.settle()
+
+    assert not execute(target(nothing), Following(Schedule())).failed
+    with pytest.raises(ReplayDivergence):
+        execute(target(), Following(Schedule()))
 
 
+def test_a_schedule_played_from_inside_must_end_with_the_body() -> None:
+    schedule = execute(target(), Turning(2)).schedule
+
+    async def longer(sim: Simulator) -> None:
+        await replayed(sim, two_writers, schedule + "aa")
+
+    with pytest.raises(ReplayDivergence, match="the run is over"):
+        Simulator().run(longer)
+
+
+def test_a_result_is_told_by_its_value_and_never_by_its_address() -> None:
+    def key(value: object) -> str:
+        async def body(sim: Simulator) -> object:
+            return value
+
+        return execute(target(body), Watching()).key
+
+    assert key({"a": 1, "b": {2, 3}}) == key({"b": {3, 2}, "a": 1})
+    assert key({"a": 1}) != key({"a": 2})
+    assert key(frozenset({1})) != key(frozenset({2}))
+    assert key([object()]) == key([object()]) != key([])
+    assert key((1,)) != key([1])
+
+
+def test_a_fault_that_never_fired_is_found() -> None:
+    planned = attrs.evolve(target(), faults=("kick:2:drop",))
+    assert execute(planned, Watching()).ids == ("fault.unfired",)

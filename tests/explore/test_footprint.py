@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.explore.bodies import request_and_suspend, two_devices, two_writers
+from tests.explore.bodies import PAGE, request_and_suspend, two_devices, two_writers
 from vdpasim.explore import Target
 from vdpasim.explore.execute import Simple, execute
-from vdpasim.explore.footprint import ALL, ANY, Footprint, independent
+from vdpasim.explore.footprint import ALL, ANY, MEMORY, Footprint, independent
+from vdpasim.vmm.blk import IOVA
+from vdpasim.vmm.vhost_net import VhostNetVmm
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
 
 NOTHING: Footprint = frozenset()
 
@@ -69,3 +77,31 @@ def test_messages_to_two_devices_are_apart() -> None:
     first = [footprint for thread, footprint in seen if thread == "0.0" and "*" not in footprint]
     second = [footprint for thread, footprint in seen if thread == "0.1" and "*" not in footprint]
     assert all(independent(one, other) for one in first for other in second)
+
+
+async def write_and_close(sim: Simulator) -> None:
+    with sim.calm():
+        vmm = await VhostNetVmm.create(sim)
+        await vmm.negotiate()
+    writer = sim.spawn(vmm.net.iotlb_update, IOVA, PAGE, vmm.ram.addr)
+    await vmm.net.get_features()
+    await vmm.file.aclose()
+    with suppress(OSError):
+        await writer.join()
+
+
+class CloseInside(Noting):
+    """Runs the writer up to its second choice, then whoever closes."""
+
+    left = 2
+
+    def choose(self, threads: list[str], labels: list[str]) -> int:
+        self.left -= 1
+        wanted = "0.0" if self.left >= 0 else "0"
+        return threads.index(wanted) if wanted in threads else 0
+
+
+def test_a_write_that_drops_the_last_reference_touches_what_a_close_does() -> None:
+    policy = CloseInside()
+    assert not execute(Target("body", write_and_close), policy).failed
+    assert any("features:vhost-net-0" in one and MEMORY in one for thread, one in policy.seen if thread == "0.0")

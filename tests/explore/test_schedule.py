@@ -67,4 +67,12 @@ def test_a_run_that_ends_too_early_or_too_late_diverges() -> None:
 
 def test_a_choice_beyond_what_is_ready_diverges() -> None:
     with pytest.raises(ReplayDivergence, match="number 3"):
-        Follower(Schedule((2,))).choose(["a", "b"])
+        Follower(Schedule((2,), 1, "a")).choose(["a", "b"])
+
+
+def test_without_letters_it_fits_no_run_with_a_choice() -> None:
+    with pytest.raises(ReplayDivergence, match="no choice any more"):
+        play(Schedule.parse("s1--1."), [(["a", "b"], 0)])
+    with pytest.raises(ReplayDivergence, match="the run is over"):
+        play(Schedule.parse("s1--9."), [(["a", "b"], 0)])
+    assert play(Schedule.parse("s1--1."), []) == []

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.explore.bodies import race, three_with_an_idle_one, two_writers
 from vdpasim.explore import Target, explore
 from vdpasim.explore.campaign import Plan
+from vdpasim.explore.execute import execute
 from vdpasim.explore.shrink import scenario_file, shrink
+from vdpasim.explore.strategy_pct import First
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
 from vdpasim.sim.errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", ["read_update", "kick_suspend", "invalidate_update", "close_write"])
@@ -57,4 +57,17 @@ def test_an_actor_stays_without_whom_the_story_fails_in_any_order() -> None:
 def test_a_schedule_that_does_not_fail_is_refused() -> None:
     target = Target("body", two_writers)
     with pytest.raises(UsageError, match="does not fail"):
-        shrink(target, "s1--1.")
+        shrink(target, execute(target, First()).schedule)
+
+
+def test_quotes_in_names_do_not_break_the_file(tmp_path: Path) -> None:
+    target = race("read_update")
+    small = shrink(target, Plan(target, "random", 64).run().failures[0].schedule)
+    source = tmp_path / 'it"s' / "a'b.py"
+    source.parent.mkdir()
+    source.write_text(Path(target.ident.partition("::")[0]).read_text("utf-8"), "utf-8")
+    moved = attrs.evolve(target, ident=f"{source}::read_update")
+    for out in (tmp_path / "small.py", None):
+        file = tmp_path / "small.py"
+        file.write_text(scenario_file(moved, small, out), "utf-8")
+        assert all(verdict.passed for verdict in run(load([file])[0]))

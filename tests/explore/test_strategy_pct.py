@@ -45,3 +45,18 @@ def test_the_first_run_tells_the_length() -> None:
     assert isinstance(PctStrategy.policy(Settings(), first), First)
     strategy.put(first, Ran(Outcome((), "", "", "s1--1.", 20, 17, 0, 0)))
     assert [work["length"] for work in strategy.take(3)] == [17, 17, 17]
+
+
+def test_the_nth_schedule_does_not_depend_on_how_many_are_asked_for() -> None:
+    def works(limits: list[int]) -> list[dict[str, int]]:
+        strategy = PctStrategy(Settings())
+        done: list[dict[str, int]] = []
+        for limit in limits:
+            for work in strategy.take(limit):
+                strategy.put(work, Ran(Outcome((), "", "", "s1--1.", 20, work["n"] + 5, 0, 0)))
+                done.append(work)
+        return done
+
+    many, few = works([64] * 6), works([7] * 40)
+    assert [work["n"] for work in few] == list(range(len(few)))
+    assert few[:250] == many[:250]

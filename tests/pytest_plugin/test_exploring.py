@@ -120,3 +120,29 @@ def test_a_string_that_is_no_schedule_is_one_line(suite: Suite) -> None:
     assert shown.outcomes == {"failed": 1}
     assert "vdpasim: 'nonsense' is no schedule" in shown.text
     assert "another exception" not in shown.text
+
+
+def test_a_schedule_that_does_not_fit_is_one_line_and_stays_in_the_command(suite: Suite) -> None:
+    suite.tests(RACE + "\n    def test_it(explore):\n        explore(race)\n")
+    shown = suite.run("--vdpasim-schedule", "s1--1.")
+    assert shown.outcomes == {"failed": 1}
+    assert "vdpasim: step 1 with a choice is another one" in shown.text
+    assert "--vdpasim-schedule s1--1." in shown.section("vdpasim rerun")
+    assert "another exception" not in shown.text
+
+
+def test_a_finding_cannot_paint_the_screen(suite: Suite) -> None:
+    suite.tests("""
+        async def body(sim):
+            sim.violation("mine.said", "\\x1b[2J" + "gone")
+
+        def test_explored(explore):
+            explore(body)
+
+        def test_run(vdpasim):
+            vdpasim.run(body)
+    """)
+    shown = suite.run()
+    assert shown.outcomes == {"failed": 2}
+    assert "\\x1b[2Jgone" in shown.text
+    assert "\x1b[2J" not in shown.text

@@ -60,3 +60,20 @@ def test_what_is_not_modelled_is_a_finding() -> None:
 def test_settings_that_make_no_machine_are_refused() -> None:
     with pytest.raises(MachineError, match="z80"):
         Machine(Settings(abi="z80"))
+
+
+def careless(machine: Machine) -> None:
+    file = machine.vmm.open_nowait("/dev/vhost-net")
+    with pytest.raises(PermissionError):
+        file.ioctl_nowait(0x4008_AF26, bytes(8))
+
+
+def test_a_mistake_of_the_program_is_a_note_unless_it_is_expected() -> None:
+    machine = Machine(Settings())
+    careless(machine)
+    assert machine.judge() == ""
+    assert "vmm.wrong-request: /dev/vhost-net: 0x4008af26" in machine.notes_text()
+
+    machine = Machine(Settings(expect=frozenset({"vmm.wrong-request"})))
+    careless(machine)
+    assert machine.judge() == machine.notes_text() == ""

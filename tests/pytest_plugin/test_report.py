@@ -31,5 +31,5 @@ def test_a_trace_is_written_whole_and_named_in_a_failure(suite: Suite) -> None:
     assert shown.outcomes == {"passed": 1, "failed": 1}
     assert shown.section("vdpasim trace file").startswith(str(suite.path / "deep/traces/test_it.py-test_bad."))
     traces = {path.name.rsplit(".", 2)[0]: path.read_text("utf-8") for path in (suite.path / "deep/traces").iterdir()}
-    assert len(traces["test_it.py-test_it"].splitlines()) == 51
+    assert len(traces["test_it.py-test_it"].splitlines()) == 52
     assert "VHOST_SET_OWNER" in traces["test_it.py-test_bad"]

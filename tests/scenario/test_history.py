@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 STORIES = load([ROOT / "scenarios" / "history"])
+RACES = {found.scenario.name: found.scenario for found in load([ROOT / "scenarios" / "races"])}
 PAGE = (ROOT / "docs" / "history.md").read_text("utf-8")
 BUGS = 69
 
@@ -71,13 +72,15 @@ def test_at_least_25_bugs_are_told() -> None:
 # -- docs/history.md
 
 
-def rows() -> list[list[str]]:
-    lines = [line.strip("|").split("|") for line in PAGE.splitlines() if re.match(r"\| \d+ \|", line)]
+def rows(part: str) -> list[list[str]]:
+    lines = [line.strip("|").split("|") for line in part.splitlines() if re.match(r"\| \d+ \|", line)]
     return [[cell.strip() for cell in line] for line in lines]
 
 
-TOLD = {row[-1].strip("`"): row for row in rows() if len(row) > 2}
-UNTOLD = {int(row[0]) for row in rows() if len(row) == 2}
+PARTS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+TOLD = {row[-1].strip("`"): row for row in rows(PARTS[0])}
+EXPLORED = {row[-1].strip("`"): row for row in rows(PARTS[1])}
+UNTOLD = {int(row[0]) for row in rows(PARTS[2])}
 
 
 def test_the_list_names_every_story() -> None:
@@ -87,7 +90,7 @@ def test_the_list_names_every_story() -> None:
 
 
 def test_the_list_says_of_every_bug_whether_it_is_told() -> None:
-    told = {number(found.scenario) for found in STORIES}
+    told = {number(found.scenario) for found in STORIES} | {int(row[0]) for row in EXPLORED.values()}
     assert told | UNTOLD == set(range(1, BUGS + 1))
     assert told & UNTOLD == set()
 
@@ -106,3 +109,12 @@ def test_the_list_is_right_about_a_kernel(found: Found, kernel: str) -> None:
     assert not ids - frozenset.union(*found.scenario.expects.values()), "the story does not come to its point there"
     column = 3 + list(PROFILES).index(kernel)
     assert TOLD[found.scenario.name][column] == ("yes" if seen <= ids else "")
+
+
+@pytest.mark.parametrize("name", EXPLORED)
+def test_the_list_is_right_about_a_race(name: str) -> None:
+    race, row = RACES[name], EXPLORED[name]
+    switch = row[2].strip("`")
+    bug = switch.startswith("bug-")
+    assert ("tip+" if bug else "tip-") + switch in race.kernels
+    assert row[3:7] == ["yes" if (switch in switches) is bug else "" for switches in PROFILES.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 
 from vdpasim.checks import Finding
@@ -30,10 +31,35 @@ def test_a_failure_shows_findings_last_events_and_the_command() -> None:
     assert "rerun: vdpasim run b.py::bad" in text
 
 
+def test_many_findings_of_one_id_are_counted() -> None:
+    many = attrs.evolve(BAD, found=tuple(Finding("a.b", f"number {n}", n) for n in range(9)))
+    lines = reports.failure(many)
+    assert [line for line in lines if "a.b" in line][-2:] == ["  [2] a.b: number 2", "  and 6 more of a.b"]
+
+
+def test_runs_of_the_catalogue_have_a_table_of_their_own() -> None:
+    listed = attrs.evolve(GOOD, ident="c.py::listed", name="listed", tags=("LU12",))
+    assert reports.by_catalogue([GOOD]) == reports.table([GOOD])
+    text = reports.by_catalogue([GOOD, listed, BAD])
+    assert text.startswith("id ")
+    assert "LU12" in text.splitlines()[1]
+    assert "ok    good  6.12  clean" in text
+    assert "FAIL  bad   tip   dma.fault" in text
+    assert "listed  6.12" not in text
+    assert text.endswith("\n\n2 of 3 runs as expected\n")
+
+
+def test_objections_end_with_what_failed() -> None:
+    text = reports.by_objection([attrs.evolve(GOOD, tags=("objection:resume",)), BAD])
+    assert text.startswith("same-pages: ")
+    assert "bad on tip: dma.fault" in text
+    assert text.endswith("1 of 2 runs as expected\n")
+
+
 def test_json_names_everything() -> None:
     rows = json.loads(reports.to_json([GOOD, BAD]))
     assert [row["passed"] for row in rows] == [True, False]
-    assert rows[1]["found"] == [{"id": "dma.fault", "text": FINDING.text, "seq": 9}]
+    assert rows[1]["found"] == [{"id": "dma.fault", "text": FINDING.text, "seq": 9, "steps": []}]
 
 
 def test_ktap_is_what_kernel_ci_reads() -> None:
@@ -54,7 +80,7 @@ def test_junit_is_well_formed_whatever_the_text_holds() -> None:
     assert FINDING.text in (failure.text or "")
 
 
-@pytest.mark.parametrize("render", [reports.table, reports.to_json, reports.ktap, reports.junit])
+@pytest.mark.parametrize("render", [reports.table, reports.by_catalogue, reports.to_json, reports.ktap, reports.junit])
 def test_no_runs_are_a_valid_report(render: object) -> None:
     assert callable(render)
     assert render([]).endswith("\n")

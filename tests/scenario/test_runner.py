@@ -11,6 +11,8 @@ import pytest
 from vdpasim.scenario import Scenario, scenario
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.scenario.runner import Verdict, run
+from vdpasim.sim import InternalError
+from vdpasim.trace.file import load
 from vdpasim.vmm.blk import BlkVmm
 
 if TYPE_CHECKING:
@@ -153,3 +155,35 @@ def test_two_runs_give_the_same_trace() -> None:
     first, second = play(quiet), play(quiet)
     assert [verdict.trace for verdict in first] == [verdict.trace for verdict in second]
     assert "VHOST_SET_OWNER" in first[0].trace
+
+
+class TestRecording:
+    def test_a_run_is_recorded_with_what_was_asked_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl"
+        play(quiet, kernel="tip", seed=5, faults=["kick:9"], record=lambda header: path.open("w", encoding="ascii"))
+        trace = load(path)
+        assert (trace.header.kernel, trace.header.seed, trace.header.abi) == ("tip", 5, "x86_64")
+        assert trace.header.options == {"faults": ["kick:9"]}
+        assert trace.header.rerun.endswith("--kernel tip --seed 5 --fault kick:9")
+        assert [mark.id for mark in trace.marks] == ["fault.unfired"]
+        assert trace.complete
+
+    def test_two_runs_are_recorded_in_the_same_bytes(self, tmp_path: Path) -> None:
+        paths = [tmp_path / "a", tmp_path / "b"]
+        for path in paths:
+            play(quiet, kernel="tip", record=lambda header, path=path: path.open("w", encoding="ascii"))
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+    def test_a_bug_of_ours_leaves_the_trace_as_far_as_it_came(self, tmp_path: Path) -> None:
+        @scenario(kernel="tip")
+        async def broken(sim: Simulator) -> None:
+            """It begins, and the simulator fails."""
+            await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+            raise InternalError("ours")
+
+        path = tmp_path / "a.jsonl"
+        with pytest.raises(InternalError):
+            play(broken, record=lambda header: path.open("w", encoding="ascii"))
+        trace = load(path)
+        assert trace.events
+        assert not trace.complete

@@ -62,3 +62,15 @@ def test_who_waits_for_a_hold_that_is_over_is_told() -> None:
 
     with pytest.raises(UsageError, match="released before anybody came"):
         Simulator().run(main)
+
+
+def test_holds_that_are_over_are_gone() -> None:
+    async def main(sim: Simulator) -> bool:
+        for _ in range(1200):
+            sim.hold("vhost_net.open").release()
+        with sim.hold("nowhere"), sim.hold("vhost_net.open"):
+            pass
+        await sim.process("vmm").open("/dev/vhost-net")
+        return sim.kernel.barrier is None
+
+    assert Simulator().run(main)

@@ -141,3 +141,15 @@ async def test_a_device_that_was_added_answers(sim: Simulator) -> None:
     file = await sim.process("vmm").open(path)
     assert await VhostVdpa(file).get_device_id() == 1
     await file.aclose()
+
+
+async def test_a_device_changes_its_config_by_itself_and_interrupts() -> None:
+    sim = Simulator()
+    card = sim.vdpa.dev_add("card", profile="mlx5-like")
+    vmm = sim.process("vmm")
+    device, event = VhostVdpa(await vmm.open(card.path)), vmm.eventfd()
+    await device.set_config_call(event.fd)
+    card.change_config(6, b"\0\0")
+    assert await device.get_config(6, 2) == b"\0\0"
+    card.config_changed()
+    assert int.from_bytes(await event.read(8), "little") == 2

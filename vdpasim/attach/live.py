@@ -99,6 +99,10 @@ class LiveEventFd:
         values = dict(fields(f"/proc/self/fdinfo/{self.fd}"))
         return int(values["eventfd-count"], 16)
 
+    @property
+    def freed(self) -> bool:
+        return self._refs <= 0
+
     def signal(self) -> None:
         if self.count < EVENTFD_MAX:  # else it stays, and a write would wait
             os.eventfd_write(self.fd, 1)

@@ -191,6 +191,13 @@ class LiveMm:
     def ident(self) -> str:
         return self._ident
 
+    def get_user(self) -> bool:
+        """It is another process's, which nothing here keeps alive."""
+        return self.alive
+
+    def put_user(self) -> None:
+        """Nothing was taken."""
+
     @property
     def alive(self) -> bool:
         # a dead address space reads as the end of a file, a living one has a byte or an error at address 0

@@ -1,52 +1,128 @@
-"""``dma.wrong-object`` and ``dma.fault``: a DMA that did not land on the memory its map entry promised.
+"""``dma.wrong-object``, ``dma.fault``, ``dma.stale-va``, ``dma.bogus-pa``: a DMA that missed what was promised.
 
 Theory. MAP records, once, which runs of which objects an entry promised; DMA names the entry's serial and the runs the
 bytes went to. The promise is about objects, not addresses: after a correct REMAP the place is still the promised one.
-Passthrough has no entry and no promise (serial 0).
+Which of the four ids a miss gets says why it missed:
+
+* *stale-va*: the device goes by a user address that was given while somebody else owned the device, or whose address
+  space is gone. What counts is the address the device was handed: that of the last PUSH, not the table's.
+* *bogus-pa*: a number that is no address of pinned memory is taken for a physical one: a user address that a REMAP
+  stored in an entry of pinned pages, or an I/O address, after a reset that lost the map. The last has no entry.
+* *fault*: nothing is there; *wrong-object*: something else is.
+
+Passthrough to user addresses has no entry and no promise (serial 0).
 """
 
 from __future__ import annotations
 
 import attrs
 
-from vdpasim.checks import Finding
-from vdpasim.core.events import Event, Kind
+from vdpasim.checks.oracle import Oracle
 
 Runs = tuple[tuple[str, int, int], ...]
 """(object, offset, length) in order."""
 
 
 @attrs.define
-class DmaPlace:
+class Entry:
+    """One entry of a table, and the user addresses it had."""
+
+    device: str
+    asid: int
+    start: int
+    promise: Runs
+    versions: list[tuple[int, str | None]]
+    """(when it was told, who owned the device then)."""
+
+
+class DmaPlace(Oracle):
     """Joins DMAs with the promises of their entries."""
 
-    findings: list[Finding] = attrs.Factory(list["Finding"])
-    promises: dict[int, tuple[int, Runs]] = attrs.Factory(dict["int", "tuple[int, Runs]"])
-    """serial -> (first I/O address, promised runs)."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[int, Entry] = {}
+        self.owners: dict[str, tuple[int, str | None]] = {}
+        """Device -> (since when, address space)."""
+        self.pushed: dict[tuple[str, int], int] = {}
+        """(device, asid) -> when the device was handed the table last."""
 
-    def event(self, event: Event) -> None:
-        kind, fields = event[3], event[4:]
-        if kind == Kind.MAP:
-            _, _, serial, start, _, _, _, promise = fields
-            self.promises[serial] = (start, promise)
-        elif kind == Kind.DMA:
-            device, queue, iova, length, _, serial, _, place = fields
-            if serial in self.promises:
-                start, promise = self.promises[serial]
-                self._compare(
-                    event[0], f"{device} queue {queue}", iova, length, cut(promise, iova - start, length), place
-                )
+    def on_owner(self, seq: int, device: str, old: str | None, new: str | None) -> None:
+        """Addresses told from here on are the new owner's."""
+        self.owners[device] = seq, new
 
-    def finish(self) -> None:
-        """Nothing shows only at the end."""
+    def on_map(
+        self, seq: int, device: str, asid: int, serial: int, start: int, last: int, addr: int, perm: int, promise: Runs
+    ) -> None:
+        """An entry promises something."""
+        self.entries[serial] = Entry(device, asid, start, promise, [(seq, self._owner(device)[1])])
 
-    def _compare(self, seq: int, who: str, iova: int, length: int, promised: Runs, place: Runs) -> None:
-        there = cut(place, 0, length)
-        if sum(run[2] for run in there) < length:
-            self.findings.append(Finding("dma.fault", f"{who}: no memory behind {length} bytes at iova {iova:#x}", seq))
-        elif promised and there != promised:
-            text = f"{who}: {length} bytes at iova {iova:#x} landed on {show(there)}, promised was {show(promised)}"
-            self.findings.append(Finding("dma.wrong-object", text, seq))
+    def on_remap(
+        self, seq: int, device: str, asid: int, serial: int, start: int, last: int, old: int, new: int
+    ) -> None:
+        """It promises the same by another address."""
+        if serial in self.entries:
+            self.entries[serial].versions.append((seq, self._owner(device)[1]))
+
+    def on_push(self, seq: int, device: str, asid: int, maps: int, errno: int) -> None:
+        """The device was handed what the table says now."""
+        if maps >= 0 and not errno:
+            self.pushed[device, asid] = seq
+
+    def on_dma(
+        self,
+        seq: int,
+        device: str,
+        queue: int,
+        iova: int,
+        length: int,
+        access: int,
+        serial: int,
+        target: str,
+        place: Runs,
+    ) -> None:
+        """Compare."""
+        entry = self.entries.get(serial)
+        if target == "passthrough-pa":
+            text = f"{device} queue {queue}: {length} bytes at iova {iova:#x} went to that physical address, unmapped"
+            nowhere = {"device": device, "queue": queue, "iova": hex(iova), "touched": show(place)}
+            self.tell("dma.bogus-pa", text, seq, once=device, where=nowhere)
+        elif entry is not None:
+            promised, there = cut(entry.promise, iova - entry.start, length), cut(place, 0, length)
+            missing = sum(run[2] for run in there) < length
+            if missing or (promised and there != promised):
+                where: dict[str, object] = {"device": device, "queue": queue, "asid": entry.asid, "iova": hex(iova)}
+                where |= {"promised": show(promised), "touched": show(there)}
+                self._misplaced(seq, entry, target, where, length, missing=missing)
+
+    def _misplaced(
+        self, seq: int, entry: Entry, target: str, where: dict[str, object], length: int, *, missing: bool
+    ) -> None:
+        who = f"{where['device']} queue {where['queue']}: "
+        what = f"{length} bytes at iova {where['iova']}"
+        landed = f"{what} landed on {where['touched']}, promised was {where['promised']}"
+        version, owner = self._version(entry)
+        since, now = self._owner(entry.device)
+        steps = (entry.versions[0][0], version, since, seq)
+        if target == "pa" and len(entry.versions) > 1:
+            text = f"{what} went to a physical address that is none: a REMAP put a user address in its place"
+            self.tell("dma.bogus-pa", who + text, *steps, where=where)
+        elif owner is not None and target == "va" and (owner != now or ("mm", owner) in self.gone):
+            told = f"no memory behind {what}" if missing else landed
+            text = f"{told}; the address is one of {owner}, the device is {now}'s"
+            self.tell("dma.stale-va", who + text, *steps, self.gone.get(("mm", owner)), where=where)
+        elif missing:
+            self.tell("dma.fault", f"{who}no memory behind {what}", entry.versions[0][0], version, seq, where=where)
+        else:
+            self.tell("dma.wrong-object", who + landed, entry.versions[0][0], version, seq, where=where)
+
+    def _owner(self, device: str) -> tuple[int, str | None]:
+        return self.owners.get(device, (0, None))
+
+    def _version(self, entry: Entry) -> tuple[int, str | None]:
+        # as the device was handed it: the last one told before the last push, the first if there was none
+        pushed = self.pushed.get((entry.device, entry.asid))
+        known = [version for version in entry.versions if pushed is None or version[0] < pushed]
+        return known[-1] if known else entry.versions[0]
 
 
 def cut(runs: Runs, offset: int, length: int) -> Runs:

@@ -32,6 +32,10 @@ class Space:
     table: Table = attrs.Factory(dict["int", "tuple[int, int, int]"])
     copy: Table = attrs.Factory(dict["int", "tuple[int, int, int]"])
     due: set[int] = attrs.Factory(set["int"])
+    changed: dict[int, int] = attrs.Factory(dict["int", "int"])
+    """serial -> when it got the address it has."""
+    pushed: int = 0
+    """When the device was handed the table, or lost its copy."""
 
 
 @attrs.define
@@ -78,6 +82,7 @@ class IotlbDivergence:
             _, _, maps, errno = fields
             space.copy = dict(space.table) if not errno and maps >= 0 else {}
             space.due = set(space.table)
+            space.pushed = self.seq
             self._pushing[unit] = key
             return
         serial, start, last = fields[2:5]
@@ -87,6 +92,7 @@ class IotlbDivergence:
                 space.copy.pop(serial, None)
             return
         space.table[serial] = (start, last, fields[5 if kind == Kind.MAP else 6])
+        space.changed[serial] = self.seq
         if self._pushing.get(unit) != key:
             space.due.discard(serial)
 
@@ -114,4 +120,8 @@ class IotlbDivergence:
         if (key, serial, held) in self._told:
             return
         self._told.add((key, serial, held))
-        self.findings.append(Finding("iotlb.divergence", f"{key[0]} asid {key[1]}: the device {what}", self.seq))
+        space = self.spaces[key]
+        steps = tuple(sorted({space.changed.get(serial, self.seq), space.pushed or self.seq, self.seq}))
+        where = (("device", key[0]), ("asid", str(key[1])))
+        text = f"{key[0]} asid {key[1]}: the device {what}"
+        self.findings.append(Finding("iotlb.divergence", text, self.seq, steps, where))

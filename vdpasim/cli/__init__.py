@@ -2,7 +2,7 @@
 
 Theory. ``vdpasim NAME`` lives in ``vdpasim/cli/NAME.py`` as a click object called ``command``. Its summary is written
 here, so that asking for help imports none. Exit codes: 0 fine, 1 a violation, a difference or malformed input, 2 wrong
-usage, 3 our own bug.
+usage or a file that is no trace, 3 our own bug.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ import click
 
 COMMANDS = {
     "run": "Run scenarios and print their verdicts.",
+    "matrix": "Play scenarios on many kernels, series, ABIs and mapping modes.",
     "explore": "Try many schedules of a scenario, and replay one that failed.",
     "shrink": "Make a failing schedule small, as a scenario file that runs.",
+    "downtime": "Count what a live update costs while the guest stands still.",
     "faults": "List the faults a run can be given, and say what one would do.",
+    "trace": "Show, compare and export recorded runs.",
+    "check": "Judge a recorded run again.",
+    "diagnose": "Say which known mistake of a live update a recorded run shows.",
+    "replay": "Run a recorded run again, from what went into it alone.",
+    "report": "Draw a recorded run as one page for a browser.",
     "conform": "Replay golden traces of real kernels and show every difference.",
     "explain": "Say where, when and why the kernel refuses something.",
     "abi": "Show struct layouts side by side for several ABIs.",
@@ -29,6 +36,7 @@ COMMANDS = {
 """Every command with its summary."""
 
 EXIT_INTERNAL = 3
+EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -76,11 +84,22 @@ def main() -> None:
         if sys.stdout is not stdout:  # click puts something else there when the reader has gone
             _reader_gone()
         raise
-    except Exception:  # noqa: BLE001 - the last line of defence
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _user_file(error)
         traceback.print_exc()
         click.echo("vdpasim: internal error; this is a bug of vdpasim, please report it with the lines above", err=True)
         sys.exit(EXIT_INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _user_file(error: Exception) -> None:
+    # a mistake in the user's series is no bug of ours
+    from vdpasim.core.series.handler import SeriesError
+
+    if isinstance(error, SeriesError):
+        traceback.print_exception(error.__cause__)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
 
 
 def _reader_gone() -> NoReturn:

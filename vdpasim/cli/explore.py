@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from vdpasim.core.profiles import ProfileError
 from vdpasim.explore.campaign import STRATEGIES, Campaign, CampaignError, Plan
@@ -55,10 +56,11 @@ def command(
 ) -> None:
     """Try schedules of the scenarios (files, folders, or file.py::name), and stop where one fails.
 
-    Exit 0 if none failed, 1 if one did, 4 if a string to be replayed does not fit any more.
+    Exit 0 if none failed, 1 if one did, 2 if it cannot be told, 4 if a string to be replayed does not fit any more.
     """
     settings = Settings(seed, depth, preemptions)
-    try:
+    with refusals():
+        _only_for(strategy)
         targets = [
             Target.of(one.scenario, one.ident, name, seed=seed)
             for one in load(paths)
@@ -72,15 +74,32 @@ def command(
             with _executor(jobs) as executor:
                 plans = [Plan(one, strategy, schedules, settings, executor, keep_going, resume) for one in targets]
                 failed = sum(_explore(plan) for plan in plans) > 0
+    if failed:
+        raise SystemExit(1)
+
+
+@contextmanager
+def refusals() -> Generator[None]:
+    """Mistakes of the user, and what explore and shrink cannot go on with, as messages and exit codes."""
+    try:
+        yield
     except (ScenarioError, ProfileError, UsageError, OSError) as error:
         raise click.UsageError(str(error)) from None
     except CampaignError as error:
-        raise click.ClickException(str(error)) from None
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(2) from None
     except ReplayDivergence as error:
         click.echo(f"the schedule does not fit any more: {error}", err=True)
         raise SystemExit(EXIT_DIVERGED) from None
-    if failed:
-        raise SystemExit(1)
+
+
+def _only_for(strategy: str) -> None:
+    # an option that the strategy would not look at
+    context = click.get_current_context()
+    for option, strategies in (("depth", ("pct",)), ("preemptions", ("dfs", "full"))):
+        given = context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+        if given and strategy not in strategies:
+            raise UsageError(f"--{option} is for --strategy {' or '.join(strategies)}, not {strategy}")
 
 
 @contextmanager

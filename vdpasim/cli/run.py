@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+import attrs
 import click
 
 from vdpasim.core.profiles import ProfileError
-from vdpasim.scenario import reports
+from vdpasim.scenario import comparison, reports
 from vdpasim.scenario.loader import ScenarioError, load
 from vdpasim.scenario.runner import run
+from vdpasim.scenario.series_file import on_kernels, series_name
 from vdpasim.sim.errors import UsageError
 from vdpasim.sim.faults import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
+    from vdpasim.scenario.loader import Found
     from vdpasim.scenario.runner import Verdict
+    from vdpasim.trace.file import Header
 
 
 @click.command()
@@ -27,22 +33,34 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="No effect unless a story draws (sim.choice).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
+@click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
+@click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
+@click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
+@click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
+@click.option("--objections", is_flag=True, help="What the runs say to each objection that was raised on the list.")
 @click.option("--json", "as_json", is_flag=True, help="Verdicts as JSON.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Verdicts as KTAP.")
 @click.option("--junitxml", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
-@click.option("--trace", type=click.Path(path_type=Path), help="Write the text trace of each run into this folder.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Record each run into this folder: text and JSON lines.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Write what went into each run there, for replay.")
 def command(
     paths: tuple[str, ...],
     kernel: str | None,
     seed: int,
     settings: tuple[str, ...],
     faults: tuple[str, ...],
+    series: tuple[str, ...],
+    diff: bool,
     demo: bool,
+    strict: bool,
+    explain: bool,
+    objections: bool,
     as_json: bool,
     as_ktap: bool,
     junitxml: Path | None,
     trace: Path | None,
+    journal: Path | None,
 ) -> None:
     """Play the scenarios in PATHS (files, folders, or file.py::name).
 
@@ -52,16 +70,53 @@ def command(
         pairs = dict(_pair(text) for text in settings)
         planned = [str(parse(text)) for text in faults]
         found = [one for one in load(paths) if one.scenario.demo or not demo]
-        verdicts = [v for one in found for v in run(one, kernel=kernel, seed=seed, settings=pairs, faults=planned)]
+        record = Recordings(trace) if trace else None
+        inputs = Recordings(journal, ".journal") if journal else None
+        told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
+        play = partial(told, record=record, journal=inputs)
+        chosen = _series(series, diff=diff)
+        if diff and (as_json or as_ktap):
+            raise UsageError("--diff prints a table; it goes with neither --json nor --ktap")
+        asked = chosen or (None,)
+        runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
+        verdicts = [verdict for _, verdict in runs]
     except (ScenarioError, ProfileError, UsageError) as error:
         raise click.UsageError(str(error)) from None
     if not verdicts:
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
-    render = reports.told if demo else reports.table
+    if diff:
+        rows = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
+        click.echo(comparison.render(rows, [which.name for which in chosen]), nl=False)
+        return
+    render = reports.told if demo else reports.by_catalogue
+    if explain or objections:
+        render = reports.explained if explain else reports.by_objection
     click.echo((reports.to_json if as_json else reports.ktap if as_ktap else render)(verdicts), nl=False)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit(1)
+
+
+def _series(given: tuple[str, ...], *, diff: bool) -> list[Chosen]:
+    chosen = [Chosen(series_name(one), one) for one in given]
+    if diff != (len(chosen) > 1):
+        raise ScenarioError("--diff compares two or more --series, and several --series need it")
+    return chosen
+
+
+def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, chosen: Chosen | None) -> list[Verdict]:
+    if chosen is None:
+        return play(one, kernel=kernel)
+    kernels = on_kernels([kernel] if kernel else one.scenario.kernels, chosen.name)
+    flag = f" --series {shlex.quote(chosen.given)}"
+    return [attrs.evolve(v, rerun=v.rerun + flag) for name in kernels for v in play(one, kernel=name)]
+
+
+class Chosen(NamedTuple):
+    """A series, by its name and as the user gave it."""
+
+    name: str
+    given: str
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -76,17 +131,40 @@ def _write(verdicts: list[Verdict], junitxml: Path | None, trace: Path | None) -
         if junitxml is not None:
             junitxml.write_text(reports.junit(verdicts), encoding="utf-8")
         if trace is not None:
-            trace.mkdir(parents=True, exist_ok=True)
-            for name, verdict in _file_names(verdicts):
-                (trace / name).write_text(verdict.trace, encoding="utf-8")
+            names = Names()
+            for verdict in verdicts:
+                path = trace / f"{names(verdict.name, verdict.kernel)}.txt"
+                path.write_text(verdict.trace, encoding="utf-8")
     except OSError as error:
         raise click.UsageError(str(error)) from None
 
 
-def _file_names(verdicts: list[Verdict]) -> Iterator[tuple[str, Verdict]]:
-    # NAME-KERNEL.txt; a second story of that name gets a number
-    seen: Counter[str] = Counter()
-    for verdict in verdicts:
-        stem = f"{verdict.name}-{verdict.kernel}"
-        seen[stem] += 1
-        yield (f"{stem}.txt" if seen[stem] == 1 else f"{stem}-{seen[stem]}.txt"), verdict
+class Names:
+    """NAME-KERNEL, and a number behind it for a second story of that name."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, name: str, kernel: str) -> str:
+        stem = f"{name}-{kernel}"
+        self._seen[stem] += 1
+        return stem if self._seen[stem] == 1 else f"{stem}-{self._seen[stem]}"
+
+
+class Recordings:
+    """Opens a file of each run in a folder, which is made; a line is written when it is complete."""
+
+    def __init__(self, folder: Path, ending: str = ".jsonl") -> None:
+        self._folder = folder
+        self._ending = ending
+        self._buffering = 1 if ending == ".journal" else -1  # it is for runs that were killed, too
+        self._names = Names()
+
+    def __call__(self, header: Header) -> TextIO:
+        name = self._names(header.scenario.rpartition("::")[2], header.kernel)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{name}{self._ending}"
+            return path.open("w", encoding="ascii", buffering=self._buffering)
+        except OSError as error:
+            raise click.UsageError(str(error)) from None

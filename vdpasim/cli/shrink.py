@@ -6,14 +6,11 @@ from pathlib import Path
 
 import click
 
-from vdpasim.core.profiles import ProfileError
+from vdpasim.cli.explore import refusals
 from vdpasim.explore.execute import Target
-from vdpasim.explore.schedule import ReplayDivergence
 from vdpasim.explore.shrink import scenario_file, shrink
-from vdpasim.scenario.loader import ScenarioError, load
+from vdpasim.scenario.loader import load
 from vdpasim.sim.errors import UsageError
-
-EXIT_DIVERGED = 4
 
 
 @click.command("shrink")
@@ -27,20 +24,17 @@ def command(path: str, schedule: str, kernel: str | None, seed: int, output: Pat
 
     The scenario file that comes out plays what is left: `vdpasim run FILE`.
     """
-    try:
+    with refusals():
         found = load([path])
         if len(found) > 1:
             raise UsageError(f"{path} has {len(found)} scenarios; name one: {found[0].ident}")
         target = Target.of(found[0].scenario, found[0].ident, kernel or found[0].scenario.kernels[0], seed=seed)
+        if output is not None and output.exists() and output.samefile(found[0].path):
+            raise UsageError(f"{output} is the scenario itself; write to another file")
         small = shrink(target, schedule)
         text = scenario_file(target, small, output)
         if output is not None:
             output.write_text(text, encoding="utf-8")
-    except (ScenarioError, ProfileError, UsageError, OSError) as error:
-        raise click.UsageError(str(error)) from None
-    except ReplayDivergence as error:
-        click.echo(f"the schedule does not fit any more: {error}", err=True)
-        raise SystemExit(EXIT_DIVERGED) from None
     if output is None:
         click.echo(text, nl=False)
     outcome = small.outcome

@@ -33,6 +33,23 @@ class Kind(enum.IntEnum):
     VIOLATION = 14
     UNMODELLED = 15
     REMAP = 16
+    OPEN = 17
+    SPACE = 18
+    PIN = 19
+    UNPIN = 20
+    GONE = 21
+    REMOVE = 22
+    SUSPEND = 23
+    RING = 24
+    FEATURES = 25
+    USED = 26
+    QUIET = 27
+    IDLE = 28
+    CLEAR = 29
+    CONFIG = 30
+    BATCH = 31
+    IGNORED = 32
+    STILL = 33
 
 
 NO_COPY = -1
@@ -57,6 +74,23 @@ LAYOUT: dict[Kind, tuple[str, ...]] = {
     Kind.VIOLATION: ("id", "text"),
     Kind.UNMODELLED: ("file", "what"),
     Kind.REMAP: ("device", "asid", "serial", "start", "last", "old", "new"),
+    Kind.OPEN: ("device", "below", "family"),
+    Kind.SPACE: ("device", "queue", "mm"),
+    Kind.PIN: ("device", "mm", "pages", "total"),
+    Kind.UNPIN: ("device", "serial", "addr", "pages"),
+    Kind.GONE: ("what", "name"),
+    Kind.REMOVE: ("device", "errno"),
+    Kind.SUSPEND: ("device", "old", "new"),
+    Kind.RING: ("device", "queue", "what", "value"),
+    Kind.FEATURES: ("device", "what", "mask"),
+    Kind.USED: ("device", "queue", "old", "new", "found", "taken"),
+    Kind.QUIET: ("device", "queue", "why"),
+    Kind.IDLE: ("device", "queue", "why"),
+    Kind.CLEAR: ("device", "count"),
+    Kind.CONFIG: ("device",),
+    Kind.BATCH: ("device", "asid", "open"),
+    Kind.IGNORED: ("device", "what", "value"),
+    Kind.STILL: (),
 }
 """Field names behind the common four, per kind.
 
@@ -64,6 +98,31 @@ LAYOUT: dict[Kind, tuple[str, ...]] = {
 ``place`` are tuples of ``(object, offset, length)``; ``serial`` is that of the vhost entry (0 for passthrough and for
 the memory table); ``target`` is ``va``, ``pa``, ``passthrough-va`` or ``passthrough-pa``; ``access`` and ``perm`` are
 VHOST_ACCESS masks; errnos are positive numbers.
+
+A vhost-vdpa file and the device below it have names of their own, ``vhost-vdpa-0`` and ``disk``; ``OPEN`` says which go
+together, and whether the ``family`` is ``vhost-net``, ``vhost-vdpa`` or ``vhost-vdpa+miss``. What the device does
+(``DMA``, ``SPACE``, ``USED``, ``QUIET``, ``IDLE``, ``CONFIG``) bears the name below, everything else the file's.
+
+* ``SPACE``: the address space in which a queue's accesses are resolved from here on; None for physical addresses.
+* ``PIN``: pages were accounted to an address space, or taken off it, whose count is ``total`` now; ``UNPIN``: a device
+  gave the pages of an entry back, by the address the entry had then.
+* ``GONE``: the last user of an address space (``mm``) went, or the last reference to an eventfd (``eventfd``) or to a
+  vhost file (``file``).
+* ``REMOVE``: the bus was asked to remove the device; EBUSY while it is open.
+* ``SUSPEND``: suspended before and after the request, 0 or 1.
+* ``RING``: a ring request that was granted. ``what`` is ``num``, ``base``, ``get-base``, ``ready``, ``backend``,
+  ``addr`` (the three addresses, and how many of them lie in the owner's address space) or ``kick``, ``call``, ``err``
+  and, for queue -1, ``config`` (an eventfd's name, None without one).
+* ``FEATURES``: what was acked, ``virtio`` or ``backend``.
+* ``USED``: the used index went from ``old`` to ``new``; ``found`` is what lay in memory before (None: not looked at),
+  ``taken`` how far the avail ring was taken.
+* ``QUIET``: why there is no interrupt: ``driver`` wants none, ``unreadable`` flags, ``no-callback``, ``no-eventfd``.
+* ``IDLE``: why a kicked device did nothing: ``dead-mm``, ``not-running``, ``not-ready``, ``remembered``.
+* ``CLEAR``: misses were dropped unanswered.
+* ``CONFIG``: the config space changed by itself.
+* ``BATCH``: BATCH_BEGIN (1) or BATCH_END (0).
+* ``IGNORED``: part of a request was not looked at: ``asid``, or an ``update`` (by its iova) that mapped nothing.
+* ``STILL``: nothing is left to run; not the kernel's, but of whoever plays a story to its end.
 """
 
 

@@ -36,7 +36,7 @@ from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 
 if TYPE_CHECKING:
-    from vdpasim.core.ports import Caller, FaultPort
+    from vdpasim.core.ports import Caller, FaultPort, JournalPort
     from vdpasim.core.switches import Switches
 
 
@@ -338,6 +338,8 @@ class Kernel:
     """(id, text) of every :meth:`violation`, also without a sink."""
     faults: FaultPort | None = None
     """Decides what goes wrong, see ``core/faults.py``; drivers ask it only while it is set."""
+    journal: JournalPort | None = None
+    """Is told of everything that goes in, before it has an effect."""
 
     # -- what goes in
 
@@ -347,6 +349,8 @@ class Kernel:
         ``op`` and ``args`` are those of :class:`vdpasim.core.fs.file.OpenFile`.
         """
         call = Call(self, task.name, task=task, file=file, op=op, args=args)
+        if self.journal is not None:
+            self.journal.submitted(call)
         if self.sink:
             self.emit(Kind.ENTER, op, str(file), args, unit=task.name)
         file.get()
@@ -358,6 +362,8 @@ class Kernel:
 
     def advance(self, time: int) -> None:
         """Move virtual time forward; sleepers whose deadline has come become ready."""
+        if self.journal is not None:
+            self.journal.advanced(time)
         self.now = max(self.now, time)
         timers = self.timers
         while timers and timers[0][0] <= self.now:
@@ -368,6 +374,8 @@ class Kernel:
 
     def interrupt(self, call: Unit) -> None:
         """A signal for the task: ends an interruptible sleep, is remembered otherwise."""
+        if self.journal is not None:
+            self.journal.interrupted(call)
         sleep = call.sleep
         if sleep is not None and sleep.interruptible:
             self._leave_queue(call)
@@ -397,6 +405,8 @@ class Kernel:
 
     def step(self, index: int = 0) -> None:
         """Run the index-th ready unit to its next yield; also from inside another unit's step."""
+        if self.journal is not None:
+            self.journal.stepped(index)
         unit = self.ready.pop(index)
         self.steps += 1
         outer, self.current = self.current, unit

@@ -14,7 +14,8 @@ PA             a map entry over pinned pages          :class:`Pages`
 passthrough    the I/O address itself                 either of the two
 =============  =====================================  =====================
 
-One protocol is about nothing real: :class:`FaultPort`, which says what goes wrong and when.
+Two protocols are about nothing real: :class:`FaultPort`, which says what goes wrong and when, and
+:class:`JournalPort`, which is told what comes in.
 
 Ranges are inclusive ``[start, last]``. Addresses are plain integers in 0 .. 2^64-1, sizes and lengths are bytes,
 except that ``pin`` counts pages because the kernel does.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vdpasim.core.fs.file import OpenFile
+    from vdpasim.core.kernel import Call, Unit
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -107,6 +109,12 @@ class Mm(Protocol):
     def alive(self) -> bool:
         """False once the last user (task or CLONE_VM holder) has gone: ``mmget_not_zero`` would fail."""
 
+    def get_user(self) -> bool:
+        """One more user (``mmget_not_zero``); False, and none, once the last has gone."""
+
+    def put_user(self) -> None:
+        """One user less (``mmput``)."""
+
     @property
     def seq(self) -> int:
         """Changes with every change of the map; caches of translations are valid for one value."""
@@ -178,6 +186,10 @@ class EventFd(Protocol):
     @property
     def count(self) -> int:
         """The counter, never reset by the kernel side."""
+
+    @property
+    def freed(self) -> bool:
+        """Nobody has a reference any more: the real kernel would touch freed memory."""
 
     def signal(self) -> None:
         """Add one (``eventfd_signal``); stops at 2^64-1."""
@@ -270,6 +282,25 @@ class FaultPort(Protocol):
         ``op`` is a request's name, a message type, ``open``, ``set_map``, ``dma_map``, ``dma_unmap``, ``kick``,
         ``call``, ``config``, ``dma.read`` or ``dma.write``; ``device`` is the name events give the device.
         """
+
+
+class JournalPort(Protocol):
+    """Is told of what goes into a kernel, before it has an effect; ``sim/journal.py`` writes it down."""
+
+    def submitted(self, call: Call) -> None:
+        """A system call is queued."""
+
+    def stepped(self, index: int) -> None:
+        """The index-th ready unit runs next."""
+
+    def advanced(self, time: int) -> None:
+        """Virtual time is this now."""
+
+    def interrupted(self, unit: Unit) -> None:
+        """A signal for the task of a call."""
+
+    def opened(self, file: OpenFile) -> None:
+        """There is a new open file."""
 
 
 class Tap(Protocol):

@@ -48,6 +48,7 @@ _SINCE_6_12 = _NOT_MENDED | frozenset(
 )
 _SINCE_7_1 = _SINCE_6_12 | {
     "group-asid-needs-stopped",
+    "vhost-num-buffers",
     "vhost-in-order",
     "features-array",
     "bug-features-array-zero-fill",
@@ -64,6 +65,7 @@ PROFILES: dict[str, frozenset[str]] = {
 
 IMPLIED: dict[str, frozenset[str]] = {
     "live-update-v1": frozenset({"lu-advertise"}),
+    "live-update-fixed": frozenset({"lu-advertise"}),
     # before 6.3 a ring that was set up, for the first time or again, began at 0
     "bug-enable-twice": frozenset({"bug-enable-base"}),
 }

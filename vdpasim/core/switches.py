@@ -52,7 +52,7 @@ _ROWS = (
     ("F1", "the entry limit is enforced, limit 0 is refused, vhost-vdpa address spaces hold 2048 entries", "7.2"),
     ("F2", "the page count of a PA-mode UPDATE is checked for overflow", "7.2"),
     ("F3", "SET_VRING_NUM and SET_VRING_ADDR drop the metadata cache", "7.2"),
-    ("F4", "vhost-vdpa SET_VRING_NUM refuses sizes above the device maximum", "7.3"),
+    ("F4", "vhost-vdpa SET_VRING_NUM refuses sizes above the device maximum, and fetches its index once", "7.3"),
     ("F5", "SET_CONFIG_CALL with a bad descriptor keeps the old eventfd", "7.3"),
     ("F6", "a config interrupt cannot race with the replacement of its eventfd", "7.3"),
     ("F7", "the queue callback is removed before the call eventfd is released", "7.3"),
@@ -82,6 +82,7 @@ _ROWS = (
     ("net-budget-frames", "vdpa_sim_net counts every frame taken against its budget, not the delivered ones", "6.3"),
     ("blk-zoned", "struct virtio_blk_config has its zoned part: 96 bytes instead of 72", "6.3"),
     ("vhost-ring-reset", "vhost-net offers VIRTIO_F_RING_RESET", "6.2"),
+    ("vhost-num-buffers", "vhost-net sets num_buffers to 1 with VERSION_1 and without MRG_RXBUF", "6.14"),
     ("vhost-in-order", "vhost-net offers VIRTIO_F_IN_ORDER", "7.0"),
     ("features-array", "VHOST_GET/SET_FEATURES_ARRAY exist on vhost-net", "6.18"),
     ("fork-owner", "VHOST_SET/GET_FORK_FROM_OWNER exist", "6.17"),
@@ -95,6 +96,10 @@ _ROWS = (
     # series that never merged
     ("live-update-v1", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in January 2024", ""),
     ("live-update-v2", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in July 2024", ""),
+    ("live-update-fixed", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP without the defects of the posted series; ours", ""),
+    ("lu-drops-old-mm", "NEW_OWNER counts pages on an old address space it no longer holds (v1 as posted)", ""),
+    ("lu-guard-resume", "live-update-fixed: no device runs on an address of the old owner's image", ""),
+    ("lu-guard-same-object", "live-update-fixed: REMAP refuses an address that shows other memory", ""),
     ("lu-advertise", "vdpa_sim offers backend features 9 and, in VA mode, 10 (in v1's patch 12; absent from v2)", ""),
 )
 
@@ -122,6 +127,7 @@ _MENDED = (
     ("bug-indirect-limit", "vringh counts the descriptors of an indirect table against the size of the ring", "5.19"),
     ("bug-zero-length-segment", "vringh's copies do not get past a descriptor of length 0", "6.6"),
     ("bug-vringh-short-copy", "vringh takes a copy that came up short for a whole one", "6.18"),
+    ("bug-backend-fd-twice", "vhost-net looks a backend's descriptor up twice, for the socket and its ring", "5.18"),
     # control
     ("bug-config-ctx-dangles", "close puts the config eventfd and the device goes on pointing at it", "5.12"),
     ("bug-config-underflow", "32-bit kernels let GET_CONFIG and SET_CONFIG begin beyond the end", "5.17"),
@@ -135,8 +141,6 @@ _MENDED = (
 """Bugs that every profile has mended: name, what is different, and the mainline kernel it was mended in."""
 
 _UNMODELLED = {
-    "F6": "handlers are atomic, so nothing can come between the old eventfd and the new one",
-    "F7": "handlers are atomic, so no interrupt finds a released eventfd",
     "F12": "only its title is known, neither the limit nor what happens at it",
     "F13": "leaving passthrough and unmapping are one step",
 }

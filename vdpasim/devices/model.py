@@ -238,7 +238,7 @@ def mgmtdev(model: type[DeviceModel], profile: DeviceProfile | None = None) -> M
             f"device_id: the profile's is {profile.device_id}, but {model.__name__} is a model of {model.device_id}"
         )
     config = model.config if profile is None else profile.config
-    framework = frozenset({"max_iotlb_entries"} | (set() if profile else {"use_va", "batch_mapping"}))
+    framework = frozenset({"max_iotlb_entries"} | (set() if profile else {"use_va", "batch_mapping", "advertise"}))
 
     def make(bus: VdpaBus, name: str, attributes: Attributes) -> VdpaDevice:
         given = {key: value for key, value in attributes.items() if key in model.options}

@@ -109,15 +109,17 @@ def _serve(sim: NetPeer, index: int, point: str, step: PeerStep) -> Steps:
     except KernelError:
         _error(sim)
     if done:
-        _interrupt(sim, vq)
+        yield from _interrupt(sim, vq)
 
 
-def _interrupt(sim: NetPeer, vq: VdpasimVirtqueue) -> None:
+def _interrupt(sim: NetPeer, vq: VdpasimVirtqueue) -> Steps:
     try:
-        if vq.vring.need_notify():
-            sim.notify(vq)
+        wanted = vq.vring.need_notify()
     except KernelError:
         _error(sim)
+    else:
+        if wanted:
+            yield from sim.interrupt(vq)
 
 
 def _error(sim: NetPeer) -> None:
@@ -308,7 +310,7 @@ MGMTDEV = MgmtDev(
     EXTENSION,
     1,
     frozenset({"mac", "mtu", "max_vqp", "device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "ip4", "ip6", "peer_mac", *OPTIONS}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise", "ip4", "ip6", "peer_mac", *OPTIONS}),
     make,
 )
 

@@ -212,7 +212,7 @@ class NetPeer(VdpaSim):
     def _queue_ready(self, vq: VdpasimVirtqueue) -> None:
         old = vq.vring
         make = PackedRing if self.has(VIRTIO_F_RING_PACKED) else SplitRing
-        ring = make(self.kernel, old.map, self.pages, on_dma=old.on_dma, device=old.device)
+        ring = make(self.kernel, old.map, self.pages, on_dma=old.on_dma, device=old.device, index=old.index)
         ring.event_idx = self.has(VIRTIO_RING_F_EVENT_IDX)
         if isinstance(ring, PackedRing):
             ring.indirect = self.has(VIRTIO_RING_F_INDIRECT_DESC)

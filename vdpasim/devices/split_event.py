@@ -76,4 +76,4 @@ class SplitRing(Vringh):
             return super().need_notify()
         event = self.getu16(self.avail + 4 + 2 * self.num)
         old, self.signalled = self.signalled, self.last_used_idx
-        return old is None or vring_need_event(event, self.last_used_idx, old)
+        return self._wanted(old is None or vring_need_event(event, self.last_used_idx, old))

@@ -5,14 +5,16 @@ An *executor* is any :class:`concurrent.futures.Executor`: none at all (in this 
 dask client gives. After each batch one line is appended to the state file; whoever is killed loses the batch that was
 under way, and a line that was cut off is dropped when the file is read again.
 
-Self-check: the first schedules are run twice. What is ready at each step must be the same both times, or the body
-depends on something that is no choice (a set's order, a clock), and no replay of it would mean anything.
+Self-check: the first schedules are run twice. What is ready at each step and what comes out must be the same, or the
+body depends on something that is no choice (the time, random numbers), and no replay of it would mean anything.
 """
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import attrs
 
@@ -29,7 +31,6 @@ from vdpasim.sim.errors import UsageError, VdpasimError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from vdpasim.scenario import Body
 
@@ -64,7 +65,7 @@ class Failure:
     """The one command that runs it again."""
     ids: tuple[str, ...] = ()
     number: int = 0
-    """The how manieth schedule it was, from 1."""
+    """Number of the schedule, from 1."""
 
 
 @attrs.define
@@ -123,7 +124,14 @@ class Campaign:
 def command(target: Target, schedule: str) -> str:
     """What runs a schedule again, for a shell; for a body that is no scenario, for Python."""
     if target.body is not None and "::" not in target.ident:
-        return f"vdpasim.explore.explore({target.ident}, kernel={target.kernel!r}, replay={schedule!r})"
+        words = {
+            "abi": target.abi if target.abi != "x86_64" else "",
+            "seed": target.seed,
+            "options": target.options,
+            "extensions": tuple(target.extensions),
+        }
+        more = "".join(f", {name}={value!r}" for name, value in words.items() if value)
+        return f"vdpasim.explore.explore({target.ident}, kernel={target.kernel!r}{more}, replay={schedule!r})"
     flags = f" --seed {target.seed}" if target.seed else ""
     return f"vdpasim explore {shlex.quote(target.ident)} --kernel {target.kernel}{flags} --replay {schedule}"
 
@@ -132,7 +140,7 @@ def perform(target: Target, name: str, settings: Settings, work: Work, twice: bo
     """Do one piece of work; in any process.
 
     Raises:
-        CampaignError: the second time something else was ready.
+        CampaignError: the second time something else was ready, or came out.
     """
     policy = STRATEGIES[name].policy(settings, work)
     try:
@@ -151,10 +159,17 @@ def _again(target: Target, outcome: Outcome) -> None:
     except ReplayDivergence as error:
         reason = str(error)
     else:
-        if (second.ready, second.steps) == (outcome.ready, outcome.steps):
+        if (second.ready, second.steps, second.key, second.ids) == (
+            outcome.ready,
+            outcome.steps,
+            outcome.key,
+            outcome.ids,
+        ):
             return
+        if (second.ready, second.steps) == (outcome.ready, outcome.steps):
+            reason = "it ended in another way"
     raise CampaignError(
-        f"{target.ident}: run twice with the same schedule, something else was ready"
+        f"{target.ident}: run twice with the same schedule, something else happened"
         f"{': ' + reason if reason else ''}; the body depends on something besides the simulator and its choices"
     )
 
@@ -183,7 +198,7 @@ class Plan:
 
         Raises:
             CampaignError: the self-check failed.
-            UsageError: the state file is of another campaign.
+            UsageError: the state file is of another campaign, or damaged.
         """
         if self.strategy not in STRATEGIES:
             raise UsageError(f"unknown strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}")
@@ -191,8 +206,10 @@ class Plan:
         campaign = Campaign()
         file = StateFile(self.state, self._header()) if self.state is not None else None
         if file is not None:
-            for batch in file.batches():
+            for number, batch in enumerate(file.batches(), 1):
                 taken = strategy.take(len(batch))
+                if len(taken) != len(batch):
+                    raise file.damaged(number)
                 self._count(strategy, campaign, list(zip(taken, batch, strict=True)))
         while not (campaign.failures and not self.go_on):
             left = self.schedules - campaign.schedules - campaign.pruned
@@ -231,9 +248,20 @@ class Plan:
             "kernel": target.kernel,
             "abi": target.abi,
             "machine_seed": target.seed,
+            "options": target.options,
+            "extensions": list(target.extensions),
+            "faults": list(target.faults),
+            "expected": sorted(target.expected),
+            "file": _checksum(target),
             "strategy": self.strategy,
             "settings": attrs.asdict(self.settings),
         }
+
+
+def _checksum(target: Target) -> int | None:
+    # of the file that tells the story; a changed one is another campaign
+    file, colons, _ = target.ident.partition("::")
+    return crc32(Path(file).read_bytes()) if colons and Path(file).is_file() else None
 
 
 def explore(
@@ -264,7 +292,7 @@ def explore(
     if isinstance(body, Scenario):
         target = Target.of(body, body.name, kernel, seed=seed, by_name=False)
     else:
-        target = Target(body.__name__, body, kernel, abi, seed, options or {}, extensions)
+        target = Target(getattr(body, "__name__", "body"), body, kernel, abi, seed, options or {}, extensions)
     if replay is not None:
         return replayed_campaign(target, replay)
     settings = Settings(seed, depth, preemptions)

@@ -26,12 +26,14 @@ from vdpasim.core.kernel import Call, Unit, Woken, Worker
 from vdpasim.explore.footprint import Footprint, Recorder, local, waits
 from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
 from vdpasim.scenario.loader import load
-from vdpasim.scenario.runner import outcome
+from vdpasim.scenario.runner import come_to_rest, outcome
 from vdpasim.sim import InternalError, Livelock, Simulator
 from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vdpasim.scenario import Body, Scenario
 
 STEP_LIMIT = 20_000
@@ -125,11 +127,12 @@ class Target:
 
     def story(self) -> Body:
         """The coroutine function."""
-        return self.body or _loaded(self.ident)
+        return self.body or story_of(self.ident)
 
 
 @cache
-def _loaded(ident: str) -> Body:
+def story_of(ident: str) -> Body:
+    """The body of a scenario, by ``file.py::name``."""
     return load([ident])[0].scenario.body
 
 
@@ -286,8 +289,17 @@ def label(unit: Unit) -> str:
     return f"{unit.name}{doing} at {where}"
 
 
-def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozenset(), trace: bool = False) -> Outcome:
+def execute(
+    target: Target,
+    policy: Policy,
+    *,
+    without: frozenset[str] = frozenset(),
+    trace: bool = False,
+    rest: bool = False,
+) -> Outcome:
     """Run the body once.
+
+    ``rest`` runs what it left behind too, as ``vdpasim run`` does, so that checks can say what did not happen.
 
     Raises:
         Pruned: the policy broke off.
@@ -306,6 +318,8 @@ def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozens
         watch.found.append((ident, text))
     finally:
         sim.abandon()
+    if rest and come_to_rest(sim):
+        sim.kernel.emit(Kind.STILL)
     driver.finish()
     found = watch.finish()
     bad = [(ident, text) for ident, text in found if ident not in target.expected]
@@ -326,6 +340,7 @@ def execute(target: Target, policy: Policy, *, without: frozenset[str] = frozens
 class _Watch:
     # what a run is judged by
     def __init__(self, sim: Simulator, *, trace: bool) -> None:
+        self.sim = sim
         self.oracles = standard()
         self.found: list[tuple[str, str]] = []
         self.trace = TextTrace(sim.kernel.abi) if trace else None
@@ -344,15 +359,27 @@ class _Watch:
         for oracle in self.oracles:
             oracle.finish()
             self.found += [(finding.id, finding.text) for finding in oracle.findings]
+        self.found += [("fault.unfired", one.complaint()) for one in self.sim.faults.unfired]
         return self.found
 
 
 def _key(found: list[tuple[str, str]], result: Any) -> str:
-    # the repr of what is no plain value may hold an address
-    plain = isinstance(result, (int, str, bytes, float, tuple, list, type(None)))
-    shown = repr(cast("object", result)) if plain else type(result).__name__
-    text = f"{sorted({ident for ident, _ in found})}{shown!r}"
+    text = f"{sorted({ident for ident, _ in found})}{_shown(result)!r}"
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    # the same for the same values in every process: the repr of what is no plain value may hold an address
+    if isinstance(value, dict):
+        table = cast("Mapping[Any, Any]", value)
+        return "{" + ",".join(sorted(f"{_shown(key)}:{_shown(one)}" for key, one in table.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ",".join(sorted(map(_shown, cast("set[Any]", value)))) + "}"
+    if isinstance(value, tuple | list):
+        left, right = "()" if isinstance(value, tuple) else "[]"
+        return left + ",".join(map(_shown, cast("list[Any]", value))) + right
+    plain = type(value) in (int, bool, str, bytes, float, type(None))
+    return repr(value) if plain else type(value).__name__
 
 
 def replay(target: Target, schedule: str | Schedule, *, trace: bool = True) -> Outcome:
@@ -369,14 +396,13 @@ def replay(target: Target, schedule: str | Schedule, *, trace: bool = True) -> O
 async def replayed(sim: Simulator, body: Body, schedule: str) -> Any:
     """As the first thing of a scenario: the rest of the run goes by a stored schedule, and ``body`` is its story.
 
+    Behind the body's end the schedule must be over, too; a body that fails says so instead.
+
     Raises:
         ReplayDivergence: the schedule does not fit the body any more.
     """
     parsed = Schedule.parse(schedule)
-    Driver(sim, Following(parsed), parsed.without)
-    return await body(sim)
-
-
-def story_of(ident: str) -> Body:
-    """The body of a scenario, by ``file.py::name``."""
-    return _loaded(ident)
+    driver = Driver(sim, Following(parsed), parsed.without)
+    result = await body(sim)
+    driver.finish()
+    return result

@@ -9,6 +9,8 @@ an actor                           ANY: its code is Python and may look at every
 a call on a vhost device           the device and the caller's address space; guest memory and eventfds
                                    where the operation may reach them
 any other call                     ANY
+a call that dropped a file's last  as ``close``
+reference
 a worker                           its device, guest memory, eventfds
 any of these                       and each mutex that was held before or behind the step
 taking a free mutex                the mutex alone
@@ -99,7 +101,7 @@ class Recorder:
         self.thread = ""
         self.locks: Footprint = frozenset()
         self.steps = 0
-        self.invisible = self.takes = self.copies = False
+        self.invisible = self.takes = self.copies = self.releases = False
 
     def begin(self, unit: Unit, thread: str) -> None:
         """The unit is going to run."""
@@ -109,6 +111,8 @@ class Recorder:
         self.invisible = local(unit)
         self.takes = unit.wants is not None
         self.copies = unit.point is not None and unit.point.name.endswith(".write.copy")
+        # the last reference to a file was dropped by the call, so its steps are those of release()
+        self.releases = isinstance(unit, Call) and unit.result is not None
 
     def finish(self) -> tuple[str, Footprint] | None:
         """It has run: its thread and what it touched; None before the first step."""
@@ -129,9 +133,9 @@ class Recorder:
             return frozenset()
         if isinstance(unit, Worker):
             return locks | {unit.name.removesuffix(".worker"), MEMORY, EVENTFDS}
-        if isinstance(unit, Call) and self.copies and unit.wants is not None:
+        if isinstance(unit, Call) and self.copies and not self.releases and unit.wants is not None:
             return _of_copy(unit)
-        return locks | (_of_call(unit) if isinstance(unit, Call) else ANY)
+        return locks | (_of_call(unit, "close" if self.releases else unit.op) if isinstance(unit, Call) else ANY)
 
 
 def _locks(unit: Unit) -> Footprint:
@@ -141,19 +145,19 @@ def _locks(unit: Unit) -> Footprint:
 def _of_copy(call: Call) -> Footprint:
     # a message's bytes are decoded by what was acked, and nothing else is looked at until the lock
     plain = all(isinstance(arg, BytesBuffer) for arg in call.args)
-    return frozenset([FEATURES + call.file.ops.name]) if plain else _of_call(call)
+    return frozenset([FEATURES + call.file.ops.name]) if plain else _of_call(call, call.op)
 
 
-def _of_call(call: Call) -> Footprint:
+def _of_call(call: Call, op: str) -> Footprint:
     ops = call.file.ops if isinstance(call.file, OpenFile) else None
-    if not isinstance(ops, VhostVdpa | VhostNet) or call.op not in ("read", "write", "ioctl", "close"):
+    if not isinstance(ops, VhostVdpa | VhostNet) or op not in ("read", "write", "ioctl", "close"):
         return ANY
     touched = {ops.device.name if isinstance(ops, VhostVdpa) else ops.name, f"mm:{call.task.mm.ident}"}
-    if call.op not in ("read", "write"):
+    if op not in ("read", "write"):
         touched.add(FEATURES + ops.name)
     in_memory = any(not isinstance(arg, BytesBuffer | int) for arg in call.args)
     # a device that pins takes frames, and their neighbourhood depends on who came first
     pins = isinstance(ops, VhostVdpa) and not ops.device.use_va
-    if call.op in ("ioctl", "close") or in_memory or pins:
+    if op in ("ioctl", "close") or in_memory or pins:
         touched |= {MEMORY, EVENTFDS}
     return frozenset(touched)

@@ -146,7 +146,7 @@ class Follower:
 
     def _compare(self, labels: list[str]) -> None:
         schedule, count = self.schedule, len(self.prints)
-        if not schedule.letters or count % schedule.stride:
+        if count % schedule.stride:
             return
         at = count // schedule.stride - 1
         if at >= len(schedule.letters):
@@ -161,8 +161,10 @@ class Follower:
             ReplayDivergence: it was to be longer, or its last steps are others.
         """
         schedule = self.schedule
-        if schedule.letters and fold(self.prints, schedule.stride) != schedule.letters:
-            said = f"fingerprint {schedule.letters[-1]!r} after {len(schedule.letters) * schedule.stride} steps at most"
+        if fold(self.prints, schedule.stride) != schedule.letters:
+            said = (
+                f"fingerprint {schedule.letters[-1:]!r} after {len(schedule.letters) * schedule.stride} steps at most"
+            )
             raise self._diverged(len(self.prints), said, ["nothing, the run is over"])
 
     def _diverged(self, at: int, expected: str, labels: list[str]) -> ReplayDivergence:

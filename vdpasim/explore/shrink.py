@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.explore.execute import Outcome, Simple, Target, execute, replay
+from vdpasim.explore.execute import Following, Outcome, Simple, Target, execute, replay
 from vdpasim.explore.schedule import Schedule, trimmed
 from vdpasim.sim.errors import UsageError
+from vdpasim.trace.text import inert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,22 +159,22 @@ def scenario_file(target: Target, shrunk: Shrunk, out: Path | None) -> str:
     """A scenario file that plays it, for a place or, with absolute paths, for any."""
     outcome = shrunk.outcome
     path, _, name = target.ident.partition("::")
-    story = f'"{Path(path).resolve()}::{name}"'
+    story = _quoted(f"{Path(path).resolve()}::{name}")
     if out is not None:
         beside = os.path.relpath(Path(path).resolve(), out.resolve().parent)
-        story = f'str(Path(__file__).parent / "{Path(beside).as_posix()}") + "::{name}"'
-    expect = ", ".join(f'"{ident}"' for ident in sorted({*outcome.ids, *_seen(target, outcome)}))
-    arguments = [f'kernel="{target.kernel}"', f"expect=({expect},)"]
-    arguments += [f'abi="{target.abi}"'] if target.abi != "x86_64" else []
+        story = f"str(Path(__file__).parent / {_quoted(Path(beside).as_posix())}) + {_quoted('::' + name)}"
+    expect = ", ".join(_quoted(ident) for ident in sorted({*outcome.ids, *_seen(target, outcome)}))
+    arguments = [f"kernel={_quoted(target.kernel)}", f"expect=({expect},)"]
+    arguments += [f"abi={_quoted(target.abi)}"] if target.abi != "x86_64" else []
     arguments += [f"options={target.options!r}"] if target.options else []
     arguments += [f"extensions={target.extensions!r}"] if target.extensions else []
     arguments += [f"faults={target.faults!r}"] if target.faults else []
     text = FILE.format(
-        title=f"The smallest schedule of {name} that ends in {', '.join(outcome.ids)}.",
-        ident=target.ident,
+        title=_inside(f"The smallest schedule of {name} that ends in {', '.join(outcome.ids)}."),
+        ident=_inside(target.ident),
         steps=outcome.steps,
         preemptions=outcome.preemptions,
-        name=out.name if out is not None else "FILE",
+        name=_inside(out.name) if out is not None else "FILE",
         story=story,
         schedule=outcome.schedule,
         arguments=", ".join(arguments),
@@ -181,9 +182,20 @@ def scenario_file(target: Target, shrunk: Shrunk, out: Path | None) -> str:
     return text if "Path(" in story else text.replace("from pathlib import Path\n", "")
 
 
+def _quoted(text: str) -> str:
+    # a string of Python, in double quotes where that is all it takes
+    plain = text.isprintable() and not set(text) & set('"\\')
+    return f'"{text}"' if plain else repr(text)
+
+
+def _inside(text: str) -> str:
+    # a part of a docstring
+    return inert(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
 def _seen(target: Target, outcome: Outcome) -> set[str]:
-    # a file's scenario has no expectations of its own, so those of the story are told again if they came true
-    if not target.expected:
-        return set()
+    # a file's scenario has no expectations of its own, so those of the story are told again if they came true; and
+    # `vdpasim run` judges what was left to run behind the story as well
     bare = attrs.evolve(target, expected=frozenset())
-    return set(replay(bare, outcome.schedule, trace=False).ids)
+    schedule = Schedule.parse(outcome.schedule)
+    return set(execute(bare, Following(schedule), without=schedule.without, rest=True).ids)

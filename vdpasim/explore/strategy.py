@@ -53,13 +53,6 @@ class Strategy(Protocol):
         """The result of a piece, in the order they were taken."""
 
 
-class Guided(Protocol):
-    """A policy that has found out what is to be tried next."""
-
-    def children(self) -> list[Work]:
-        """The work that showed up."""
-
-
 def dice(*words: object) -> Random:
     """A generator that depends on its words only."""
     return Random(" ".join(map(str, words)))

@@ -3,8 +3,9 @@
 Theory (Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010). A bug has depth d if d ordering constraints are
 enough to show it; most have 1, 2 or 3. Threads get random priorities and the highest that can run runs; at d-1 steps
 drawn from the k of a run, the one that runs becomes the lowest of all. With n threads a run shows a bug of depth d with
-a probability of at least 1/(n * k^(d-1)), whatever else the program does. k is taken from the first run, which is the
-one without preemption; only steps with a choice count, as nothing can be decided at others.
+a probability of at least 1/(n * k^(d-1)), whatever else the program does. k is that of the longest
+of the first :data:`MEASURED` runs, so that the n-th schedule depends on n alone, and not on how many are asked for at
+a time. Only steps with a choice count, as nothing can be decided at others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from vdpasim.explore.strategy import Counted, Ran, Settings, Work, dice
 
 if TYPE_CHECKING:
     from vdpasim.explore.execute import Policy
+
+
+MEASURED = 65
+"""Runs behind which the length is fixed: the one without preemption, and a batch that goes by its length."""
 
 
 class PctPolicy(Simple):
@@ -47,15 +52,22 @@ class PctStrategy(Counted):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.length = 0
+        self.longest = 0
 
     def take(self, limit: int) -> list[Work]:
-        # how long a run is, is known when the first is back
-        work = super().take(limit if self.taken else 1)
+        # how long a run is, is not known before the first is back, nor the longest before the first few are
+        bound = next((end for end in (1, MEASURED) if self.taken < end), self.taken + limit)
+        work = super().take(min(limit, bound - self.taken))
+        if self.taken > MEASURED:
+            self.length = max(self.length, self.longest)
         return [{**piece, "length": self.length} for piece in work]
 
     def put(self, work: Work, ran: Ran) -> None:
-        if not work["n"] and ran.outcome is not None:
-            self.length = ran.outcome.choices
+        if ran.outcome is None or work["n"] >= MEASURED:
+            return
+        self.longest = max(self.longest, ran.outcome.choices)
+        if not work["n"]:
+            self.length = self.longest
 
     @staticmethod
     def policy(settings: Settings, work: Work) -> Policy:

@@ -16,7 +16,8 @@ from vdpasim import explore as engine
 from vdpasim.pytest_plugin import report, settings
 from vdpasim.pytest_plugin.machine import rules_text
 from vdpasim.scenario import Scenario, scenario
-from vdpasim.sim import UsageError
+from vdpasim.sim.errors import VdpasimError
+from vdpasim.trace.text import inert
 
 if TYPE_CHECKING:
     from vdpasim.pytest_plugin.settings import Settings
@@ -35,7 +36,10 @@ class Failed:
         return ""  # explore() has complained, or was told not to
 
     def told(self) -> str:
-        return "" if self._said else self._outcome.text
+        return "" if self._said else _lines(self._outcome.text)
+
+    def notes_text(self) -> str:
+        return ""
 
     def trace_text(self) -> str:
         return self._outcome.trace
@@ -44,6 +48,23 @@ class Failed:
         # a trace names the rule of a refusal at the end of its line
         lines = (line.rpartition("  # ") for line in self._outcome.trace.splitlines())
         return rules_text(dict.fromkeys(rule for _, mark, rule in lines if mark))
+
+
+def _lines(text: str) -> str:
+    # findings hold what the program under test wrote
+    return "\n".join(inert(line) for line in text.split("\n"))
+
+
+class Unfit:
+    """A schedule that was to be replayed and could not be, for the report."""
+
+    def __init__(self, given: str, schedule_number: int) -> None:
+        self.schedule = given if schedule_number == 1 else f"{schedule_number}:{given}"
+
+    def judge(self) -> str:
+        return ""
+
+    told = notes_text = trace_text = rules_text = judge
 
 
 class Explorer:
@@ -78,7 +99,9 @@ class Explorer:
             keywords["replay"] = self._schedule
         try:
             campaign = engine.explore(story, **keywords)
-        except UsageError as error:
+        except VdpasimError as error:
+            if "replay" in keywords:
+                report.add(self._item, Unfit(self._schedule, self._number))
             raise pytest.fail.Exception(f"vdpasim: {error}", pytrace=False) from None
         complaint = self._report(campaign, story, keywords, said=check) if campaign.failures else ""
         if check and complaint:
@@ -106,4 +129,4 @@ class Explorer:
         )
         report.add(self._item, failed)
         again = settings.rerun(self._item, self._settings, failed.schedule)
-        return f"{first.text}\n{campaign.line}\nschedule: {first.schedule}\nrerun: {again}"
+        return f"{_lines(first.text)}\n{campaign.line}\nschedule: {first.schedule}\nrerun: {again}"

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard
+from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.core.events import Event, Kind
 from vdpasim.core.rules import RULES
 from vdpasim.pytest_plugin.report import EVENTS_SHOWN
 from vdpasim.sim import Simulator, UsageError
-from vdpasim.trace.text import TextTrace
+from vdpasim.trace.text import TextTrace, inert
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Machine:
         """The body of the test has gone through and was judged."""
         self.trace = TextTrace(self.sim.kernel.abi, LINES_MAX if keep_all else EVENTS_SHOWN)
         self._oracles = standard()
+        self._critics = vmm_mistakes(self.sim.kernel.abi)
         self._unmodelled: list[Finding] = []
         self._refused: dict[str, int] = {}
         self._told: set[tuple[str, str]] = set()
@@ -69,7 +70,7 @@ class Machine:
 
     def _event(self, event: Event) -> None:
         self.trace.event(event)
-        for oracle in self._oracles:
+        for oracle in (*self._oracles, *self._critics):
             oracle.event(event)
         if event[3] == Kind.UNMODELLED:
             self._unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
@@ -81,13 +82,24 @@ class Machine:
     def findings(self) -> list[Finding]:
         """What was found so far, each once."""
         found = [finding for oracle in self._oracles for finding in oracle.findings]
+        found += [finding for finding in self._mistakes() if finding.id in self.settings.expect]
         found += self._unmodelled
         return list({(one.id, one.text): one for one in found}.values())
 
+    def _mistakes(self) -> list[Finding]:
+        # of the program under test; they count where the marker expects them
+        return [finding for critic in self._critics for finding in critic.findings]
+
+    def _finish(self) -> None:
+        kernel = self.sim.kernel
+        for oracle in (*self._oracles, *self._critics):
+            if not kernel.ready:
+                oracle.event((kernel.seq, kernel.now, "-", Kind.STILL))
+            oracle.finish()
+
     def judge(self) -> str:
         self.judged = True
-        for oracle in self._oracles:
-            oracle.finish()
+        self._finish()
         unfired = [Finding("fault.unfired", one.complaint(), self.sim.kernel.seq) for one in self.sim.faults.unfired]
         found = self.findings() + unfired
         self._told = {(one.id, one.text) for one in found}
@@ -95,8 +107,7 @@ class Machine:
 
     def complaint(self) -> str:
         """What came after the verdict and was not expected."""
-        for oracle in self._oracles:
-            oracle.finish()
+        self._finish()
         new = [one for one in self.findings() if (one.id, one.text) not in self._told]
         new = [one for one in new if one.id not in self.settings.expect]
         return complaint(new, frozenset())
@@ -106,6 +117,9 @@ class Machine:
     def told(self) -> str:
         # the verdict says it too
         return "" if self.judged else "\n".join(line(finding) for finding in self.findings())
+
+    def notes_text(self) -> str:
+        return "\n".join(line(one) for one in self._mistakes() if one.id not in self.settings.expect)
 
     def trace_text(self) -> str:
         return self.trace.text()
@@ -127,7 +141,7 @@ def complaint(found: list[Finding], expected: frozenset[str]) -> str:
 
 def line(finding: Finding) -> str:
     """A finding in one line."""
-    return f"[{finding.seq}] {finding.id}: {finding.text}"
+    return inert(f"[{finding.seq}] {finding.id}: {finding.text}")
 
 
 def rules_text(refused: Iterable[str]) -> str:

@@ -41,6 +41,9 @@ class Source(Protocol):
     def told(self) -> str:
         """What the checks found, unless the failure says it already."""
 
+    def notes_text(self) -> str:
+        """Mistakes of the program under test that do not count."""
+
     def trace_text(self) -> str:
         """The events."""
 
@@ -101,6 +104,7 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
         lines = source.trace_text().splitlines()[-EVENTS_SHOWN:]
         shown += [
             ("vdpasim findings", source.told()),
+            ("vdpasim notes", source.notes_text()),
             (f"vdpasim trace (last {EVENTS_SHOWN} events)", "\n".join(lines)),
             ("vdpasim rules", source.rules_text()),
             ("vdpasim trace file", str(path or "")),

@@ -11,7 +11,7 @@ kernel must refuse what follows.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,10 @@ class Scenario:
     """The same for one kernel."""
     faults: tuple[str, ...] = ()
     """What goes wrong, in the notation of ``vdpasim faults``."""
+    tags: tuple[str, ...] = ()
+    """What it belongs to: a number of the live-update catalogue (``LU12``), an objection (``objection:same-pages``)."""
+    domain: dict[str, tuple[Any, ...]] = attrs.Factory(dict["str", "tuple[Any, ...]"])
+    """The values of its parameters for which the verdict holds, a parameter each."""
 
     def expected(self, kernel: str) -> frozenset[str]:
         """The ids that must be found on a kernel."""
@@ -64,11 +68,13 @@ def scenario(
     options: dict[str, int | bool] | None = None,
     extensions: tuple[str, ...] = (),
     faults: str | tuple[str, ...] = (),
+    tags: str | tuple[str, ...] = (),
+    domain: Mapping[str, Iterable[Any]] | None = None,
 ) -> Callable[[Body], Scenario]:
     """Mark ``async def story(sim, *, name=default)`` as a scenario; keyword parameters can be set from outside.
 
     Raises:
-        TypeError: what is marked is no ``async def``.
+        TypeError: what is marked is no ``async def``, or the domain is of a parameter it does not have.
         UsageError: a fault that is none.
     """
     kernels = (kernel,) if isinstance(kernel, str) else tuple(kernel)
@@ -78,9 +84,13 @@ def scenario(
     def mark(body: Body) -> Scenario:
         if not inspect.iscoroutinefunction(body):
             raise TypeError(f"{body.__name__} is no async def")
+        unknown = set(domain or {}) - set(inspect.signature(body).parameters)
+        if unknown:
+            raise TypeError(f"{body.__name__} has no parameter {', '.join(sorted(unknown))}")
         doc = (body.__doc__ or "").strip()
         fixed = (abi, demo, dict(options or {}), extensions, expects, planned)
-        return Scenario(body.__name__, doc, body, kernels, _ids(expect), *fixed)
+        more = ((tags,) if isinstance(tags, str) else tags, {key: tuple(some) for key, some in (domain or {}).items()})
+        return Scenario(body.__name__, doc, body, kernels, _ids(expect), *fixed, *more)
 
     return mark
 

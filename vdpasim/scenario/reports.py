@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
+
+from vdpasim.scenario import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vdpasim.checks import Finding
     from vdpasim.scenario.runner import Verdict
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """One line a run, then what failed with the command that runs it again."""
+    return _rows(verdicts) + "\n".join(_summary(verdicts)) + "\n"
+
+
+def _rows(verdicts: Sequence[Verdict]) -> str:
     width = max((len(v.name) for v in verdicts), default=0)
     kernels = max((len(v.kernel) for v in verdicts), default=0)
-    lines = [f"{_mark(v)}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}" for v in verdicts]
-    return "\n".join(lines + _summary(verdicts)) + "\n"
+    lines: list[str] = []
+    for v in verdicts:
+        lines += [f"{_mark(v)}  {v.name:{width}}  {v.kernel:{kernels}}  {v.line}", *_notes(v)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def by_catalogue(verdicts: Sequence[Verdict]) -> str:
+    """The live-update catalogue of what is in it, the table of the rest, then what failed."""
+    rest = [verdict for verdict in verdicts if not catalogue.listed(verdict)]
+    if len(rest) == len(verdicts):
+        return table(verdicts)
+    told = catalogue.catalogue(verdicts) + ("\n" + _rows(rest) if rest else "")
+    return told + "\n".join(_summary(verdicts)) + "\n"
+
+
+def by_objection(verdicts: Sequence[Verdict]) -> str:
+    """What the runs say to each objection, then what failed."""
+    return catalogue.objections(verdicts) + "\n".join(_summary(verdicts)) + "\n"
 
 
 def told(verdicts: Sequence[Verdict]) -> str:
@@ -28,12 +52,17 @@ def told(verdicts: Sequence[Verdict]) -> str:
     lines: list[str] = []
     for (_, mark, line), runs in groups.items():
         kernels = ", ".join(run.kernel for run in runs)
-        lines += [f"{mark}  {runs[0].name} on {kernels}: {line}", f"      {runs[0].story}"]
+        notes = dict.fromkeys(note for run in runs for note in _notes(run))
+        lines += [f"{mark}  {runs[0].name} on {kernels}: {line}", f"      {runs[0].story}", *notes]
     return "\n".join(lines + _summary(verdicts)) + "\n"
 
 
 def _mark(verdict: Verdict) -> str:
     return "ok  " if verdict.passed else "FAIL"
+
+
+def _notes(verdict: Verdict) -> list[str]:
+    return [f"note  {finding.id}: {finding.text}" for finding in verdict.notes]
 
 
 def _summary(verdicts: Sequence[Verdict]) -> list[str]:
@@ -48,9 +77,66 @@ def _summary(verdicts: Sequence[Verdict]) -> list[str]:
 def failure(verdict: Verdict) -> list[str]:
     """What was found, the last steps before the end, and how to run it again."""
     lines = [f"{verdict.name} on {verdict.kernel}: {verdict.line}"]
-    lines += [f"  [{finding.seq}] {finding.id}: {finding.text}" for finding in verdict.found]
-    lines += ["  the last events:", *("    " + line for line in verdict.trace.splitlines()[-8:])]
-    return [*lines, f"  rerun: {verdict.rerun}"]
+    lines += _found(verdict)
+    if not any(finding.steps for finding in verdict.found):
+        lines += ["  the last events:", *("    " + line for line in verdict.trace.splitlines()[-8:])]
+        return [*lines, f"  rerun: {verdict.rerun}"]
+    return [*lines, *steps(verdict), f"  rerun: {verdict.rerun}"]
+
+
+def explained(verdicts: Sequence[Verdict]) -> str:
+    """Of each run what was found, where and how it came to that, passed or not."""
+    lines: list[str] = []
+    for verdict in verdicts:
+        lines += [f"{_mark(verdict)}  {verdict.name} on {verdict.kernel}: {verdict.line}", *_notes(verdict)]
+        lines += _found(verdict)
+        lines += [*steps(verdict), f"  rerun: {verdict.rerun}", ""]
+    good = sum(v.passed for v in verdicts)
+    return "\n".join([*lines, f"{good} of {len(verdicts)} runs as expected"]) + "\n"
+
+
+def _found(verdict: Verdict) -> list[str]:
+    # each id by its first findings, the others as a number
+    counts = Counter(one.id for one in verdict.found)
+    shown: Counter[str] = Counter()
+    lines: list[str] = []
+    for one in verdict.found:
+        shown[one.id] += 1
+        if shown[one.id] <= EXPLAINED:
+            lines.append(f"  [{one.seq}] {one.id}: {one.text}")
+        elif shown[one.id] == counts[one.id]:
+            lines.append(f"  and {counts[one.id] - EXPLAINED} more of {one.id}")
+    return lines
+
+
+EXPLAINED = 3
+"""Findings with their steps on one screen; more are counted."""
+
+
+def steps(verdict: Verdict) -> list[str]:
+    """Where the first findings were, each id once, and the events that led to them."""
+    firsts = list({one.id: one for one in reversed(verdict.found) if one.steps}.values())[::-1]
+    events = {line.partition("]")[0].removeprefix("["): line for line in verdict.trace.splitlines()}
+    lines: list[str] = []
+    for one in firsts[:EXPLAINED]:
+        lines += [f"  {one.id}", *(f"    {name + ':':10} {value}" for name, value in one.where)]
+        led = [_short(events[str(seq)]) for seq in one.steps if str(seq) in events]
+        lines += ["    steps before, and the event itself:", *("      " + line for line in led)] if led else []
+    if len(firsts) > EXPLAINED:
+        lines.append(f"  and {len(firsts) - EXPLAINED} more")
+    return lines
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LINE_MAX else line[: LINE_MAX - 1] + "…"
+
+
+LINE_MAX = 200
+"""Characters of an event that is shown as a step."""
+
+
+def _row(finding: Finding) -> dict[str, object]:
+    return {"id": finding.id, "text": finding.text, "seq": finding.seq, "steps": list(finding.steps)}
 
 
 def to_json(verdicts: Sequence[Verdict]) -> str:
@@ -61,7 +147,8 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
             "kernel": v.kernel,
             "passed": v.passed,
             "expected": list(v.expected),
-            "found": [{"id": f.id, "text": f.text, "seq": f.seq} for f in v.found],
+            "found": [_row(f) for f in v.found],
+            "notes": [_row(f) for f in v.notes],
             "steps": v.steps,
             "rerun": v.rerun,
         }

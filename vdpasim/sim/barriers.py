@@ -10,36 +10,48 @@ A hold keeps one unit, once. Its end, as a ``with`` statement's, releases it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vdpasim.core.kernel import Point, Sleep, Unit, WaitQueue
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError
+from vdpasim.sim.journal import Recorder, journaled
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Kernel
 
 
+class Holds(list["Hold"]):
+    """The barrier of a kernel: the holds that are not released; the last one made is asked first."""
+
+    def __call__(self, unit: Unit, point: Point) -> bool:
+        return any(hold.arrive(unit, point) for hold in reversed(self))
+
+
 class Hold:
     """One barrier."""
 
-    def __init__(self, kernel: Kernel, point: str) -> None:
+    def __init__(self, kernel: Kernel, point: str, number: int = 0) -> None:
         self.kernel = kernel
         self.point = point
+        self.key: list[Any] = ["hold", number]
+        """What a journal calls it."""
         self.unit: Unit | None = None
         """Who is kept."""
         self.released = False
         self.queue = WaitQueue(f"hold {point}")
-        self.outer = kernel.barrier
-        kernel.barrier = self._arrive
+        if not isinstance(kernel.barrier, Holds):
+            kernel.barrier = Holds()
+        kernel.barrier.append(self)
         kernel.points = True
 
-    def _arrive(self, unit: Unit, point: Point) -> bool:
-        if point.name == self.point and self.unit is None and not self.released:
-            self.unit = unit
-            self.queue.wake_up()
-            return True
-        return self.outer is not None and self.outer(unit, point)
+    def arrive(self, unit: Unit, point: Point) -> bool:
+        """Whether this one keeps it."""
+        if point.name != self.point or self.unit is not None:
+            return False
+        self.unit = unit
+        self.queue.wake_up()
+        return True
 
     async def reached(self) -> str:
         """Wait, as an actor, until a unit is kept; its name."""
@@ -49,11 +61,23 @@ class Hold:
             await hosts.suspend(Sleep(self.queue))
         return self.unit.name
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @journaled
     def release(self) -> None:
         """Let it go on, or let the next one pass that would have been kept."""
         if self.released:
             return
         self.released = True
+        holds = self.kernel.barrier
+        if isinstance(holds, Holds):
+            holds.remove(self)
+            if not holds:
+                self.kernel.barrier = None
         self.queue.wake_up()
         if self.unit is not None:
             self.kernel.make_ready(self.unit, None)

@@ -19,6 +19,7 @@ from vdpasim.core.uaccess import BytesBuffer, MmBuffer, UserBuffer
 from vdpasim.core.vhost.vdpa import Doorbell
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import call_error, kernel_error, os_error, os_errors
+from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class File:
     async def aclose(self) -> None:
         """close(2); the last reference releases the device."""
         file = self.open_file
-        self.process.task.files.remove(self.fd)
+        self.removed()
         self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close"), must=True))
 
     async def __aenter__(self) -> Self:
@@ -170,10 +171,25 @@ class File:
     def close_nowait(self) -> None:
         """As :meth:`aclose`, without waiting."""
         file = self.open_file
-        self.process.task.files.remove(self.fd)
+        self.removed()
         self._result(hosts.call_nowait(self.process.sim.kernel, lambda: self._submit(file, "close")))
 
     # -- pieces
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        return self.process.sim.recorder
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["fd", self.process.key[1], self.fd]
+
+    @journaled
+    def removed(self) -> None:
+        """The number is free again; whoever removes it closes the file behind it."""
+        self.process.task.files.remove(self.fd)
 
     def _submit(self, file: OpenFile, op: str, *args: Any) -> Call:
         return self.process.sim.kernel.submit(self.process.task, file, op, args)
@@ -193,9 +209,13 @@ class File:
         return call.ret
 
     def _mapped(self, file: OpenFile, call: Call, prot: int) -> int:
-        ret, process = self._result(call), self.process
-        if not isinstance(call.out, Doorbell):
-            return ret
+        ret = self._result(call)
+        return self.map_page(file, call, prot) if isinstance(call.out, Doorbell) else ret
+
+    @journaled
+    def map_page(self, file: OpenFile, call: Call, prot: int) -> int:
+        """Put the doorbell that an mmap() was given into the address space."""
+        process = self.process
         # the mapping holds the file; its last piece drops it as close(2) does
         page = DevicePage(call.out.name, process.sim.pages, call.out.ring, lambda: self._unmapped(file))
         with os_errors():

@@ -53,7 +53,7 @@ class Actor(Unit):
     daemon: bool = False
     """It does not keep a run going."""
     number: int = 0
-    """The how manieth actor of its parent, from 0."""
+    """Number of the actor among those of its parent, from 0."""
 
     def finish(self, value: Any) -> None:
         self.result = value

@@ -8,7 +8,7 @@ new address space and is nobody's owner any more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -21,6 +21,7 @@ from vdpasim.core.net.tun import SocketFile
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import call_error, os_error, os_errors
 from vdpasim.sim.file import File, MemfdFile
+from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import O_ACCMODE, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR
 from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
@@ -74,6 +75,16 @@ class Process:
         return self.task.mm
 
     @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        return self.sim.recorder
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["process", next(number for number, one in enumerate(self.sim.processes) if one is self)]
+
+    @property
     def limits(self) -> Rlimits:
         """Its resource limits and capabilities."""
         return self.task.limits
@@ -100,18 +111,26 @@ class Process:
     def _opened(self, call: Call, flags: int) -> File:
         if call.ret < 0:
             raise call_error(call)
+        return self.installed(call, flags)
+
+    @journaled
+    def installed(self, call: Call, flags: int) -> File:
+        """The descriptor of what an open() made."""
         return File(self, self.task.files.install(call.out, cloexec=bool(flags & O_CLOEXEC)))
 
+    @journaled
     def install(self, path: str, ops: FileOperations, flags: int = O_RDWR) -> File:
         """Give the process a descriptor of a file made outside (an eventfd, a memfd, a socket)."""
         opened = OpenFile(self.sim.kernel, path, flags, ops)
         return File(self, self.task.files.install(opened, cloexec=bool(flags & O_CLOEXEC)))
 
+    @journaled
     def eventfd(self, init: int = 0, flags: int = O_NONBLOCK) -> File:
         """eventfd(2)."""
         name = self.sim.kernel.name("eventfd")
         return self.install(name, EventFdFile(EventFdCtx(init, name=name)), O_RDWR | flags)
 
+    @journaled
     def memfd(self, name: str, length: int, *, hugetlb: bool = False, folio_pages: int = 0) -> File:
         """memfd_create(2) and ftruncate(2): shared memory with a name.
 
@@ -122,10 +141,12 @@ class Process:
         memory = Memory(self.sim.pages.unique(f"{self.name}/{name}"), length, self.sim.pages, folio_pages=pages)
         return self.install("memfd:" + name, MemfdFile(memory))
 
+    @journaled
     def socket(self, kind: str, ifname: str = "") -> File:
         """A file as vhost-net's SET_BACKEND looks at it; see :class:`vdpasim.core.net.tun.SocketFile`."""
         return self.install(f"{kind}:{ifname}", SocketFile(kind, ifname, peer=self.sim.taps.get(ifname)))
 
+    @journaled
     def tap(self, ifname: str, *, vnet_hdr: bool = True) -> File:
         """/dev/net/tun attached to an interface."""
         tap = SocketFile("tap", ifname, vnet_hdr)
@@ -140,6 +161,7 @@ class Process:
         """dup(2): another number for the same open file."""
         return self.receive(file, at=at)
 
+    @journaled
     def receive(self, file: File, *, at: int | None = None) -> File:
         """Get a file from another process, as SCM_RIGHTS does: the same open file under a number of ours."""
         opened = file.open_file
@@ -148,6 +170,7 @@ class Process:
         opened.get()
         return File(self, self.task.files.install(opened, at=at))
 
+    @journaled
     def set_cloexec(self, fd: int, cloexec: bool) -> None:
         """fcntl(F_SETFD)."""
         slot = self.task.files.slots.get(fd)
@@ -157,6 +180,7 @@ class Process:
 
     # -- memory
 
+    @journaled
     def mmap(
         self,
         length: int,
@@ -190,16 +214,19 @@ class Process:
             )
         return Region(self, at, length)
 
+    @journaled
     def munmap(self, addr: int, length: int) -> None:
         """munmap(2)."""
         with os_errors():
             self.mm.munmap(addr, length)
 
+    @journaled
     def mprotect(self, addr: int, length: int, prot: int) -> None:
         """mprotect(2)."""
         with os_errors():
             self.mm.mprotect(addr, length, prot)
 
+    @journaled
     def mremap(self, addr: int, length: int, new_length: int, to: int | None = None) -> int:
         """mremap(2), with ``to`` as MREMAP_FIXED; the new address."""
         with os_errors():
@@ -216,6 +243,7 @@ class Process:
             raise os_error(E.EFAULT, "uaccess.from-user")
         return data
 
+    @journaled
     def write(self, addr: int, data: bytes) -> None:
         """Store to the process's memory; as :meth:`read`."""
         if self.mm.write(addr, data) < len(data):
@@ -223,10 +251,12 @@ class Process:
 
     # -- life
 
+    @journaled
     def fork(self, name: str) -> Process:
         """fork(2): a child with a copy of the memory and the same open files."""
         return self.sim.adopt(core.fork(self.sim.kernel, self.task, name, self.sim.next_tid()))
 
+    @journaled
     def clone_vm(self, name: str) -> Process:
         """clone(CLONE_VM) without files: somebody who keeps this address space alive."""
         self.mm.get_user()

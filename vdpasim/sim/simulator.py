@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vdpasim.core import profiles
 from vdpasim.core.kernel import Kernel, Sleep, Unit
@@ -22,6 +22,7 @@ from vdpasim.sim import hosts
 from vdpasim.sim.barriers import Hold
 from vdpasim.sim.errors import Deadlock, UsageError
 from vdpasim.sim.faults import Fault, FaultPlan, Injected
+from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.sim.process import Process
 from vdpasim.sim.vdpa import Vdpa
 from vdpasim.uapi.abi import ABIS
@@ -71,6 +72,7 @@ class Simulator:
         if abi not in ABIS:
             raise UsageError(f"unknown ABI {abi!r}; known are {', '.join(ABIS)}")
         self.seed = seed
+        self.extensions = tuple(extensions)
         self._random = Random(seed)
         self.kernel = Kernel(profiles.parse(kernel), ABIS[abi])
         self.pages = PhysicalMemory()
@@ -84,12 +86,36 @@ class Simulator:
         self.processes: list[Process] = []
         self.taps: dict[str, SocketFile] = {}
         """Taps by interface name."""
+        self.holds = 0
+        """Holds so far."""
         self._tid = 100
         self._actors: list[hosts.Actor] = []
         self._sinks: list[Callable[[Event], None]] = []
 
+    # -- recording
+
+    def journal(self, stream: IO[str], scenario: str = "") -> Recorder:
+        """Write down everything that goes into this machine, for ``vdpasim replay``; see :mod:`.journal`.
+
+        Raises:
+            UsageError: something has happened on it already.
+        """
+        return Recorder(self, stream, scenario)
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["sim"]
+
     # -- processes
 
+    @journaled
     def process(self, name: str, *, memlock: int = 8 << 20) -> Process:
         """A new process with an empty address space but for its stack; ``memlock`` is RLIMIT_MEMLOCK in bytes."""
         limits = Rlimits(memlock=memlock)
@@ -204,6 +230,7 @@ class Simulator:
 
     # -- faults
 
+    @journaled
     def inject(self, fault: Fault | str) -> Injected:
         """Let something go wrong from now on; the answer counts how often it did (``.fired``).
 
@@ -216,9 +243,11 @@ class Simulator:
 
     # -- schedules
 
+    @journaled
     def hold(self, point: str) -> Hold:
         """Keep the next unit that reaches this schedule point there, until it is released; see :mod:`.barriers`."""
-        return Hold(self.kernel, point)
+        self.holds += 1
+        return Hold(self.kernel, point, self.holds - 1)
 
     @contextmanager
     def calm(self) -> Generator[None]:
@@ -242,6 +271,7 @@ class Simulator:
         for sink in self._sinks:
             sink(event)
 
+    @journaled
     def violation(self, ident: str, text: str) -> None:
         """Report what a story itself saw go wrong, in bytes, counts or errnos; it is a finding like those of checks."""
         self.kernel.violation(ident, text)

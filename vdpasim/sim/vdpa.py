@@ -2,7 +2,8 @@
 
 Theory. ``dev add name foo mgmtdev vdpasim_net mac 02:00:00:00:00:01`` makes /dev/vhost-vdpa-N, ``dev del foo`` removes
 it, ``dev show`` and ``mgmtdev show`` list. The same objects can be used from Python. Module options (``use_va``,
-``batch_mapping``, ``max_iotlb_entries``) are taken per device; iproute2 has no words for them, so they are an
+``batch_mapping``, ``max_iotlb_entries``) are taken per device, and ``advertise``, the backend features of a live-update
+series that the device offers (``"NEW_OWNER,IOTLB_REMAP"``, or a mask); iproute2 has no words for them, so they are an
 extension. So are ``profile NAME`` in place of ``mgmtdev`` (a device as data, ``devices/profile.py``) and ``model FILE``
 (a device of one's own, ``devices/model.py``); both together are a model of what the profile says.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdpasim.core.vdpa import vdpa_sim_blk, vdpa_sim_net
 from vdpasim.core.vdpa.vdpa import MgmtDev, VdpaBus, VdpaDevice
+from vdpasim.core.vdpa.vdpa_sim import VdpaSim
 from vdpasim.devices import model as models
 from vdpasim.devices import model_loader, net_peer, profile, stock, vdpa_miss
 from vdpasim.devices.model_loader import DeviceModelError
@@ -22,6 +24,7 @@ from vdpasim.devices.profile import DeviceProfile
 from vdpasim.devices.profile_keys import DeviceProfileError
 from vdpasim.sim import hosts
 from vdpasim.sim.errors import UsageError, os_errors
+from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.sim.storage import storage
 
 if TYPE_CHECKING:
@@ -47,6 +50,17 @@ class Device:
     def __init__(self, name: str, node: VhostVdpaNode) -> None:
         self.name = name
         self.node = node
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.node.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["device", self.name]
 
     @property
     def path(self) -> str:
@@ -76,7 +90,7 @@ class Device:
         Raises:
             UsageError: the device is of another kind.
         """
-        self.peer.set_link(up)
+        self.link(up)
         hosts.run_idle(self.node.kernel)
 
     def inject(self, frame: bytes, pair: int = 0) -> None:
@@ -85,8 +99,33 @@ class Device:
         Raises:
             UsageError: the device is of another kind.
         """
-        self.peer.inject(frame, pair)
+        self.arrived(frame, pair)
         hosts.run_idle(self.node.kernel)
+
+    @journaled
+    def link(self, up: bool) -> None:
+        """:meth:`set_link`, without running what becomes ready. Raises as that."""
+        self.peer.set_link(up)
+
+    @journaled
+    def arrived(self, frame: bytes, pair: int) -> None:
+        """:meth:`inject`, without running what becomes ready. Raises as that."""
+        self.peer.inject(frame, pair)
+
+    @journaled
+    def change_config(self, offset: int, data: bytes) -> None:
+        """The device itself changes some bytes of its config space, and interrupts if its kind does."""
+        self._own().change_config(offset, data)
+
+    @journaled
+    def config_changed(self) -> None:
+        """The device interrupts for its config space, whatever its kind."""
+        self._own().notify_config()
+
+    def _own(self) -> VdpaSim:
+        device = self.node.device
+        assert isinstance(device, VdpaSim)  # every device here is one
+        return device
 
     def write_pcap(self, path: str | PathLike[str]) -> None:
         """``net_peer``: write the frames that passed, with virtual time in nanoseconds.
@@ -108,6 +147,7 @@ class Vdpa:
         options: dict[str, int | bool],
         extensions: Iterable[str] = (),
     ) -> None:
+        self.kernel = kernel
         self.bus = VdpaBus(kernel, pages, nodes)
         self.options = options
         self._provide((vdpa_sim_net.MGMTDEV, vdpa_sim_blk.MGMTDEV))
@@ -117,12 +157,25 @@ class Vdpa:
                 raise UsageError(f"unknown extension {extension!r}; there is {known}")
             self._provide(EXTENSIONS[extension]())
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who writes the journal."""
+        journal = self.kernel.journal
+        return journal if isinstance(journal, Recorder) else None
+
+    @property
+    def key(self) -> list[Any]:
+        """What a journal calls it."""
+        return ["vdpa"]
+
     def _provide(self, mgmtdevs: Iterable[MgmtDev]) -> None:
         for mgmtdev in mgmtdevs:
             self.bus.mgmtdevs[mgmtdev.name] = mgmtdev
 
+    @journaled
     def dev_add(
         self,
+        /,
         name: str,
         *,
         mgmtdev: str | None = None,
@@ -151,6 +204,7 @@ class Vdpa:
                 return Device(name, self.bus.add(name, known, given))
             return Device(name, self.bus.dev_add(name, mgmtdev or "", given))
 
+    @journaled
     def dev_del(self, name: str) -> None:
         """``vdpa dev del``.
 

@@ -18,7 +18,7 @@ from vdpasim.uapi.catalog import by_request
 from vdpasim.uapi.message import TYPE_NAMES, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class TextTrace:
@@ -85,7 +85,7 @@ class TextTrace:
         return f"{op}({', '.join([file, *self._args(op, file, args)])})"
 
     def _args(self, op: str, file: str, args: tuple[Any, ...]) -> Iterable[str]:
-        if op == "ioctl" and args:
+        if op == "ioctl" and args and isinstance(args[0], int):
             known = by_request(args[0] & 0xFFFF_FFFF, self.abi)
             yield known.name if known else f"{args[0]:#x}"
             args = args[1:]
@@ -117,7 +117,9 @@ def inert(text: str) -> str:
 _FORMATS = {"vhost_msg": "v1", "vhost_msg_v2": "v2"}
 _FIELDS = [("asid", "asid"), *((name, f"iotlb.{name}") for name in ("iova", "size", "uaddr", "perm"))]
 """What is shown of a message unless it is 0: name, member."""
-_HEX = frozenset({"iova", "start", "last", "addr", "old", "new"})
+_HEX = frozenset({"iova", "start", "last", "addr", "mask"})
+_HEX_IN = {Kind.REMAP: frozenset({"old", "new"}), Kind.STATUS: frozenset({"old", "new"})}
+"""Fields printed in hexadecimal: everywhere, and of some kinds."""
 
 
 def _result(ret: int, handler_errno: int, rule: str | None) -> str:
@@ -132,13 +134,21 @@ def _event_text(kind: Kind, fields: tuple[Any, ...]) -> str:
         device, what, _ = fields  # the errno stands in the words already
         return f"*** fault {what} at {device}"
     pairs = zip(LAYOUT[kind], fields, strict=True)
-    return kind.name.lower() + " " + " ".join(f"{name}={_value(name, value)}" for name, value in pairs)
+    hexadecimal = _HEX | _HEX_IN.get(kind, frozenset())
+    return " ".join([kind.name.lower(), *(f"{name}={_value(value, name in hexadecimal)}" for name, value in pairs)])
 
 
-def _value(name: str, value: Any) -> str:
+def _value(value: Any, hexadecimal: bool) -> str:
     if isinstance(value, tuple):
-        runs = cast("tuple[tuple[str, int, int], ...]", value)
-        return "[" + ",".join(f"{run[0]}+{run[1]:#x}:{run[2]}" for run in runs) + "]"
-    if name in _HEX and isinstance(value, int):
+        return "[" + ",".join(map(_part, cast("Sequence[Any]", value))) + "]"
+    if hexadecimal and isinstance(value, int):
         return f"{value:#x}"
     return str(value)
+
+
+def _part(part: Any) -> str:
+    # of a list: a run of an object, or an address
+    if isinstance(part, tuple):
+        name, offset, length = cast("tuple[str, int, int]", part)
+        return f"{name}+{offset:#x}:{length}"
+    return f"{part:#x}"

@@ -9,11 +9,19 @@ do itself, or leave out, are methods of their own.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from vdpasim.uapi import virtio_blk as blk
+from vdpasim.uapi.vhost_types import (
+    VHOST_BACKEND_F_IOTLB_BATCH,
+    VHOST_BACKEND_F_IOTLB_MSG_V2,
+    VHOST_BACKEND_F_IOTLB_REMAP,
+    VHOST_BACKEND_F_NEW_OWNER,
+    VHOST_BACKEND_F_RESUME,
+    VHOST_BACKEND_F_SUSPEND,
+)
 from vdpasim.uapi.virtio_config import (
     VIRTIO_CONFIG_S_ACKNOWLEDGE,
     VIRTIO_CONFIG_S_DRIVER,
@@ -38,6 +46,18 @@ HEADER = Struct("<IIQ")
 KICK = (1).to_bytes(8, "little")
 FEATURES = 1 << VIRTIO_F_ACCESS_PLATFORM | 1 << VIRTIO_F_VERSION_1
 SECTOR = 512
+KNOWN = sum(
+    1 << bit
+    for bit in (
+        VHOST_BACKEND_F_IOTLB_MSG_V2,
+        VHOST_BACKEND_F_IOTLB_BATCH,
+        VHOST_BACKEND_F_SUSPEND,
+        VHOST_BACKEND_F_RESUME,
+        VHOST_BACKEND_F_NEW_OWNER,
+        VHOST_BACKEND_F_IOTLB_REMAP,
+    )
+)
+"""Backend features it knows how to use."""
 
 
 @attrs.define
@@ -54,24 +74,34 @@ class BlkVmm:
     call: File
 
     @classmethod
-    async def create(cls, process: Process, path: str, *, shared: bool = True) -> BlkVmm:
-        """Open the device and map guest memory into the process; nothing is said to the device yet."""
+    async def create(cls, process: Process, path: str, *, shared: bool = True) -> Self:
+        """Open the device, as a program of the kernel's own ABI, and map guest memory; nothing is said to it yet."""
         memfd = process.memfd("ram", RAM)
         ram = process.mmap(RAM, memfd, shared=shared)
         file = await process.open(path)
         kick, call = process.eventfd(), process.eventfd(flags=0)
-        return cls(process, file, VhostVdpa(file), memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
+        device = VhostVdpa(file, abi=process.sim.kernel.abi)
+        return cls(process, file, device, memfd, ram, Virtqueue(ram, IOVA, QUEUE_NUM), kick, call)
 
     @classmethod
-    async def boot(cls, process: Process, path: str, *, backend_features: int = 0x6) -> BlkVmm:
-        """Create, become the owner, negotiate, map guest memory and start the queue."""
+    async def boot(cls, process: Process, path: str, *, backend_features: int | None = None) -> Self:
+        """Create, become the owner, negotiate, map guest memory and start the queue.
+
+        Without ``backend_features`` it acks what it knows how to use, as far as the device offers it.
+        """
         vmm = await cls.create(process, path)
         await vmm.device.set_owner()
-        await vmm.device.set_backend_features(backend_features)
+        await vmm.ack(backend_features)
         await vmm.negotiate()
         await vmm.map_ram()
         await vmm.start()
         return vmm
+
+    async def ack(self, backend_features: int | None = None) -> None:
+        """SET_BACKEND_FEATURES: these, or what it knows how to use of those that are offered."""
+        if backend_features is None:
+            backend_features = await self.device.get_backend_features() & KNOWN
+        await self.device.set_backend_features(backend_features)
 
     async def negotiate(self) -> None:
         """Status and features up to FEATURES_OK."""

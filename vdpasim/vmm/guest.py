@@ -139,9 +139,7 @@ class Virtqueue:
             following = (slot + 1) % self.num
             if i + 1 < len(buffers):
                 flags |= VRING_DESC_F_NEXT
-            self.region.write(
-                self.desc_at + 16 * slot, DESC.pack(buffer.iova, buffer.length, flags, following)
-            )
+            self.region.write(self.desc_at + 16 * slot, DESC.pack(buffer.iova, buffer.length, flags, following))
         self._free += len(buffers)
         at = self.avail_at + 4 + 2 * (self._avail_idx % self.num)
         self.region.write(at, head.to_bytes(2, "little"))

@@ -28,6 +28,7 @@ from vdpasim.uapi.virtio_config import (
     VIRTIO_F_VERSION_1,
 )
 from vdpasim.uapi.virtio_ring import VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC
+from vdpasim.vmm.blk import KNOWN
 from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
 from vdpasim.vmm.packed import PackedVirtqueue
@@ -110,15 +111,27 @@ class NetVmm:
         ram = process.mmap(RAM, memfd)
         file = await process.open(path)
         rx_call, ctrl_call, config_call = process.eventfd(), process.eventfd(), process.eventfd()
-        return cls(process, file, VhostVdpa(file), memfd, ram, rx_call, ctrl_call, config_call)
+        device = VhostVdpa(file, abi=process.sim.kernel.abi)
+        return cls(process, file, device, memfd, ram, rx_call, ctrl_call, config_call)
 
     @classmethod
     async def boot(
-        cls, process: Process, path: str, *, pairs: int = 1, without: tuple[int, ...] = (), backend_features: int = 0x6
+        cls,
+        process: Process,
+        path: str,
+        *,
+        pairs: int = 1,
+        without: tuple[int, ...] = (),
+        backend_features: int | None = None,
     ) -> NetVmm:
-        """Create, become the owner, negotiate all but the features ``without``, and start ``pairs`` queue pairs."""
+        """Create, become the owner, negotiate all but the features ``without``, and start ``pairs`` queue pairs.
+
+        Without ``backend_features`` it acks what it knows how to use, as far as the device offers it.
+        """
         vmm = await cls.create(process, path)
         await vmm.device.set_owner()
+        if backend_features is None:
+            backend_features = await vmm.device.get_backend_features() & KNOWN
         await vmm.device.set_backend_features(backend_features)
         await vmm.negotiate(without)
         await vmm.device.iotlb_update(IOVA, RAM, vmm.ram.addr)
@@ -148,9 +161,9 @@ class NetVmm:
         """Lay the rings out, set them up, post RX buffers, DRIVER_OK; with several pairs, say so."""
         self.pairs = pairs
         for index in self.indices():
-            self.queues[index] = self._new_queue(index)
+            self.queues[index] = self.new_queue(index)
         for pair in range(pairs):
-            self._refill(self.queues[2 * pair])
+            self.refill(self.queues[2 * pair])
         await self.set_up({index: queue.ring.first_base for index, queue in self.queues.items()})
         await self.set_driver_ok()
         if pairs > 1:
@@ -168,7 +181,8 @@ class NetVmm:
             return None
         return 2 * self.max_pairs if self.has(net.VIRTIO_NET_F_MQ) else 2
 
-    def _new_queue(self, index: int) -> GuestQueue:
+    def new_queue(self, index: int) -> GuestQueue:
+        """A queue of the guest with an empty ring, laid out as was negotiated, and all its buffers free."""
         make = PackedVirtqueue if self.has(VIRTIO_F_RING_PACKED) else Virtqueue
         event_idx, indirect = self.has(VIRTIO_RING_F_EVENT_IDX), self.has(VIRTIO_RING_F_INDIRECT_DESC)
         offset = RING_SIZE * index
@@ -253,7 +267,7 @@ class NetVmm:
             queue = self.queues[2 * pair]
             for offset, length in self._take_back(queue):
                 self._assemble(self.ram.read(offset, length))
-            self._refill(queue)
+            self.refill(queue)
             await self.kick(2 * pair)
 
     def _assemble(self, data: bytes) -> None:
@@ -265,7 +279,9 @@ class NetVmm:
             self.received.append(b"".join(self._parts)[HEADER:])
             self._parts.clear()
 
-    def _refill(self, queue: GuestQueue) -> None:
+    @staticmethod
+    def refill(queue: GuestQueue) -> None:
+        """Post every free buffer of an RX queue."""
         while queue.buffers:
             offset = queue.buffers.pop(0)
             queue.posted[queue.ring.add(Buffer(IOVA + offset, BUFFER_SIZE, writable=True))] = offset

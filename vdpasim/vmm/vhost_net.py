@@ -50,7 +50,8 @@ class VhostNetVmm:
         tap, kick = process.tap("tap0"), process.eventfd()
         wire = sim.wire("tap0")
         file = await process.open("/dev/vhost-net")
-        return cls(process, file, VhostNet(file), ram, Virtqueue(ram, IOVA), queue, kick, tap, wire)
+        device = VhostNet(file, abi=process.sim.kernel.abi)
+        return cls(process, file, device, ram, Virtqueue(ram, IOVA), queue, kick, tap, wire)
 
     @classmethod
     async def boot(cls, sim: Simulator, *, queue: int = TX, features: int = ACCESS_PLATFORM) -> VhostNetVmm:

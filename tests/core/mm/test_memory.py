@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from vdpasim.core import rules
 from vdpasim.core.mm.memory import Folio, Memory, PhysicalMemory
+from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.ports import PAGE_SIZE, Extent, MemoryObject, Run
 from vdpasim.core.rules import KernelError
 from vdpasim.uapi import errno as E
+from vdpasim.uapi.mman import PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from vdpasim.core.ports import Pages
@@ -346,6 +348,15 @@ def test_statistics_count_what_there_is(phys: PhysicalMemory) -> None:
     small.put()
     found = phys.statistics()
     assert (found.folios, found.pages, found.pins, found.orphans, found.wrong_unpins) == (2, 513, 3, 1, 0)
+
+
+def test_statistics_count_every_pin_and_unpin(phys: PhysicalMemory) -> None:
+    mm = AddressSpace("mm", phys)
+    mm.mmap(PAGE_SIZE, 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, shared=False, fixed=True)
+    runs = mm.pin(PAGE_SIZE, 3, write=True)
+    phys.unpin(runs[0], dirty=False)
+    phys.unpin(Run(0, 1), dirty=False)
+    assert (phys.statistics().pinned, phys.statistics().unpinned, phys.statistics().wrong_unpins) == (3, 1, 1)
 
 
 def test_names_are_numbered_from_the_second_on(phys: PhysicalMemory) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.core.support import Machine, refused
+from vdpasim.core.rules import observe
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_END, VHOST_IOTLB_REMAP
@@ -214,3 +215,35 @@ def test_in_v1_a_batch_hides_that_the_device_is_never_told() -> None:
     assert remap(one) == 72
     one.message(VHOST_IOTLB_BATCH_END)
     assert (addresses(tree(one)), addresses(device_map(one))) == ([NEW], [OLD])
+
+
+# -- what no other test would miss
+
+
+def test_a_device_with_user_addresses_asks_no_limit_even_of_a_caller_that_pins() -> None:
+    one = machine()
+    one.update(IOVA, 4 * PAGE, OLD)
+    file = successor(one, memlock=8 * PAGE)
+    file.process.mm.pinned_vm = 9
+    one.call(vhost.VHOST_NEW_OWNER, file=file)
+    assert (one.process.mm.pinned_vm, file.process.mm.pinned_vm) == (0, 9)
+
+
+def test_the_byte_behind_the_range_is_not_looked_at() -> None:
+    one = machine()
+    one.update(IOVA, 4 * PAGE, OLD)
+    with refused(E.EFAULT, "vdpa.remap.absent", inside=E.ENOENT):
+        remap(one, iova=IOVA - PAGE, size=PAGE)
+
+
+@pytest.mark.parametrize(("uaddr", "batched", "marked"), [(NEW, False, True), (OLD, False, False), (NEW, True, False)])
+def test_the_push_of_an_old_address_is_marked(uaddr: int, batched: bool, marked: bool) -> None:
+    one = machine()
+    one.update(IOVA, 4 * PAGE, OLD)
+    if batched:
+        one.message(VHOST_IOTLB_BATCH_BEGIN)
+    seen: list[str] = []
+    stop = observe(seen.append)
+    remap(one, uaddr=uaddr)
+    stop()
+    assert ("vdpa.remap.old-address-pushed" in seen) is marked

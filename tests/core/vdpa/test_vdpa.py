@@ -58,7 +58,7 @@ def test_the_block_device_of_6_1_knows_no_zones() -> None:
 
 
 def test_management_devices_say_what_they_take() -> None:
-    options = {"use_va", "batch_mapping", "max_iotlb_entries"}
+    options = {"use_va", "batch_mapping", "max_iotlb_entries", "advertise"}
     disk = {"backing", "write_through"}
     for mgmt, attributes, more in (
         (vdpa_sim_net.MGMTDEV, {"mac", "mtu"}, set[str]()),

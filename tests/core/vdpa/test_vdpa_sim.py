@@ -432,6 +432,7 @@ def test_the_device_holds_what_was_mapped(batch_mapping: bool) -> None:
     machine.invalidate(0x10000, PAGE)
     entries = [(entry.start, entry.last, entry.addr, entry.perm) for entry in inside(machine).maps[0].table]
     assert entries == [(0x20000, 0x21FFF, ram.addr + PAGE, 1)]
+    assert inside(machine).statistics().entries == (1 + 2 + 1 if batch_mapping else 2), "tables, or single entries"
 
 
 def test_an_unmap_alone_ends_the_identity_of_an_incremental_device() -> None:

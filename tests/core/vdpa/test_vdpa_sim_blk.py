@@ -352,6 +352,34 @@ def test_their_range_must_lie_on_the_disk_and_may_be_all_of_it(
     assert disk.span(kind, sector, sectors) == Answer(status, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sector", "sectors", "status", "oops"),
+    [
+        (DISCARD, CAPACITY + 1, 8, OK, False),
+        (ZEROES, CAPACITY + 1, 0, OK, False),
+        (ZEROES, CAPACITY + 1, 1, IOERR, True),
+        (DISCARD, 2**64 - 1, CAPACITY + 1, OK, False),
+        (DISCARD, 2**64 - 1, CAPACITY + 2, IOERR, False),
+    ],
+)
+def test_a_start_beyond_the_disk_that_was_not_refused_does_harm_only_where_bytes_move(
+    kind: int, sector: int, sectors: int, status: int, oops: bool
+) -> None:
+    disk = Disk("7.1")
+    with rules_hit() as hit:
+        assert disk.span(kind, sector, sectors) == Answer(status, 1, 1)
+    assert bool(disk.sim.kernel.violations) == oops
+    assert ("sim.blk.range-wrapped" in hit) == (oops or status == OK)
+
+
+@pytest.mark.parametrize(("length", "status"), [(0, OK), ((MAX_SECTORS + 1) * 512, IOERR)])
+def test_the_length_of_a_read_beyond_the_disk_decides_whether_it_gets_there(length: int, status: int) -> None:
+    disk = Disk("7.1")
+    space = [Buffer(IOVA + BUFFERS, length, writable=True)] if length else []
+    assert disk.request(IN, CAPACITY + 1, *space) == Answer(status, 1, 1)
+    assert not disk.sim.kernel.violations
+
+
 def test_flags_are_looked_at_before_the_range(disk: Disk) -> None:
     assert disk.span(DISCARD, CAPACITY + 1, 1, 1).status == UNSUPP
 

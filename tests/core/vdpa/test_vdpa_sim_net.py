@@ -383,6 +383,18 @@ def test_of_a_short_address_the_bytes_that_were_there_are_stored() -> None:
     assert (wire.content(ack)[0], wire.address) == (ERR, b"\4\5\6\x22\x22\x22")
 
 
+@pytest.mark.parametrize(
+    ("kernel", "address"), [("tip", b"\4\5\6\x22\x22\x22"), ("tip-bug-ctrl-partial-mac", b"\x22" * 6)]
+)
+def test_of_an_address_that_faults_the_bytes_before_the_fault_are_stored(kernel: str, address: bytes) -> None:
+    wire = control_wire(kernel)
+    inside(wire).set_config(0, b"\x22" * 6)
+    command, ack = wire.readable(0, b"\1\1\4\5\6"), wire.writable(0x100, 1)
+    wire.control.post(command, Buffer(UNMAPPED, 3), ack)
+    wire.control.kick()
+    assert (wire.content(ack)[0], wire.address) == (ERR, address)
+
+
 def test_an_ack_carries_over_to_an_unknown_command_of_the_same_pass() -> None:
     wire = control_wire()
     acks = [wire.command(data) for data in (b"\7\0", b"\1\1" + OWN, b"\7\0", b"\1\7", b"\7\0")]
@@ -485,3 +497,11 @@ def test_a_descriptor_that_turns_back_is_a_broken_chain(queue: int) -> None:
         wire.tx.kick()
     assert "vringh.chain.loop" in hit
     assert (wire.rx.used(), wire.queues[queue].base) == ([], 1)
+
+
+@pytest.mark.parametrize("lengths", [[0], [30, 0], [0, 30]])
+def test_of_old_an_empty_descriptor_was_never_got_past_wherever_it_is(lengths: list[int]) -> None:
+    wire = Wire("6.12+bug-zero-length-segment")
+    wire.tx.post(*[Buffer(IOVA + BUFFERS, length) for length in lengths])
+    wire.tx.kick()
+    assert [name for name, _ in wire.sim.kernel.violations] == ["kernel.hang"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,10 +13,12 @@ from tests.core.vhost.test_net_handlers import IOVA, Net
 from vdpasim.core.vhost.net import NVQS, RX, TX, VhostNet, offered_features
 from vdpasim.core.vhost.net_handlers import FRAME_MAX
 from vdpasim.core.vhost.vhost_msg import vhost_iotlb_miss
+from vdpasim.sim import Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.vhost_net import VhostNetVmm
 
 if TYPE_CHECKING:
     from vdpasim.uapi.ioctl import Ioctl
@@ -301,6 +303,32 @@ def test_a_frame_that_waits_when_the_backend_comes_is_received_at_once() -> None
     machine.backend(RX)
     machine.sim.run_idle()
     assert [used.length for used in machine.rings[RX].used()] == [15]
+
+
+@pytest.mark.parametrize(
+    ("replace", "bad"),
+    [
+        (lambda process, at: process.dup(process.tap("tap1"), at=at), ["kernel.oops"]),
+        (lambda process, at: process.dup(process.socket("packet-raw"), at=at), []),
+        (lambda process, at: process.dup(process.eventfd(), at=at), []),
+        (lambda process, at: None, []),
+    ],
+    ids=["another tap", "a socket, which has no ring", "no socket at all", "the same"],
+)
+def test_a_descriptor_that_changes_between_two_look_ups(replace: Any, bad: list[str]) -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await VhostNetVmm.create(sim, queue=RX)
+        await vmm.negotiate(0)
+        await vmm.net.set_vring_addr(RX, vmm.ram.addr, vmm.ram.addr + PAGE, vmm.ram.addr + 2 * PAGE)
+        with sim.hold("vhost-net-0.backend.lookup") as hold:
+            attaching = sim.spawn(vmm.attach)
+            await hold.reached()
+            replace(vmm.process, vmm.tap.fd)
+        await attaching.join()
+
+    sim = Simulator("tip+bug-backend-fd-twice")
+    sim.run(story)
+    assert [ident for ident, _ in sim.kernel.violations] == bad
 
 
 def test_the_same_socket_again_changes_nothing_and_reads_no_index() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.core.rings import rules_hit
 from vdpasim.core.events import NO_COPY, Event, Kind
 from vdpasim.core.net.tun import SocketFile
 from vdpasim.core.vhost.net import RX, TX, VhostNet
@@ -418,3 +419,70 @@ def test_a_reader_sleeps_until_a_miss_is_queued() -> None:
 def test_the_header_has_the_negotiated_length(features: int, kernel: str, lengths: tuple[int, int]) -> None:
     machine = Net(features, kernel=kernel, table=True)
     assert header_lengths(machine.device.vqs[TX]) == lengths
+
+
+def test_mergeable_buffers_too_small_for_a_frame_let_the_driver_kick_when_it_adds_more() -> None:
+    machine = Net(ACCESS_PLATFORM | MRG_RXBUF | EVENT_IDX | VERSION_1)
+    machine.map(0, 0x10000)
+    rx = machine.rings[RX]
+    rx.event_idx = True
+    machine.backend(RX)
+    rx.add(Buffer(IOVA + 0x8000, 100, True))
+    machine.kicked(RX)
+    machine.socket.deliver(bytes(300))
+    machine.sim.run_idle()
+    rx.need_kick()
+    for offset in (0x9000, 0xA000, 0xB000):
+        rx.add(Buffer(IOVA + offset, 100, True))
+    assert rx.need_kick()
+    machine.kicked(RX)
+    assert len(rx.used()) == 4
+
+
+def test_the_room_for_pieces_is_for_all_chains_of_a_frame() -> None:
+    machine = Net(ACCESS_PLATFORM | MRG_RXBUF | VERSION_1)
+    machine.map(0, 1 << 20)
+    ring = machine.rings[RX] = Virtqueue(machine.ram, IOVA, 2048, offset=0x20000)
+    run_sync(machine.handle.set_vring_num(RX, 2048))
+    run_sync(machine.handle.set_vring_addr(RX, *ring.addresses()))
+    machine.backend(RX)
+    for _ in range(600):
+        ring.add(Buffer(IOVA + 0x8000, 8, True), Buffer(IOVA + 0x9000, 8, True))
+    machine.socket.deliver(bytes(16 * 512 - 12))
+    machine.sim.run_idle()
+    assert (len(ring.used()), len(machine.socket.inbox)) == (512, 0)
+    for _ in range(512):
+        ring.add(Buffer(IOVA + 0x8000, 8, True), Buffer(IOVA + 0x9000, 8, True))
+    with rules_hit() as rules:
+        machine.socket.deliver(bytes(16 * 600 - 12))
+        machine.sim.run_idle()
+    assert (len(ring.used()), len(machine.socket.inbox)) == (0, 1)
+    assert "net.rx.pieces" in rules
+    assert run_sync(machine.handle.get_vring_base(RX)) == 512
+
+
+@pytest.mark.parametrize(
+    ("features", "kernel", "stored"),
+    [(VERSION_1, "tip", 1), (VERSION_1, "7.1", 1), (VERSION_1, "6.12", 0), (0, "tip", 0xEEEE)],
+)
+def test_a_single_buffer_is_counted_by_new_kernels_and_only_of_the_standard_s_header(
+    features: int, kernel: str, stored: int
+) -> None:
+    machine = Net(ACCESS_PLATFORM | VHOST_HDR | features, kernel=kernel)
+    machine.map(0, 0x10000)
+    machine.backend(RX)
+    machine.ram.write(0x8000, b"\xee" * 12)
+    machine.rings[RX].add(Buffer(IOVA + 0x8000, 12 if stored == 0xEEEE else 200, True))
+    machine.kicked(RX)
+    machine.socket.deliver(b"\xee" * 2 if stored == 0xEEEE else FRAME)
+    machine.sim.run_idle()
+    assert machine.ram.read(0x8000 + 10, 2) == stored.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize("features", [ACCESS_PLATFORM, ACCESS_PLATFORM | 1 << 35])
+def test_who_acks_in_order_is_told_that_it_is_not_modelled(features: int) -> None:
+    machine = Net(kernel="tip")
+    seen: list[Event] = []
+    machine.sim.listen(seen.append)
+    run_sync(machine.handle.set_features(features))
+    assert (Kind.UNMODELLED in [event[3] for event in seen]) == bool(features >> 35)

@@ -16,7 +16,7 @@ from vdpasim.sim import Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.abi import I386, X86_64
-from vdpasim.vmm.guest import Buffer
+from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.transport import run_sync
 
 if TYPE_CHECKING:
@@ -195,3 +195,37 @@ def test_a_big_endian_kernel_says_that_its_order_of_bits_is_not_modelled() -> No
     file.ioctl_nowait(vhost.VHOST_SET_FEATURES.request(sim.kernel.abi), struct.pack(">Q", LOG_ALL))
     assert Kind.UNMODELLED in seen
 
+
+
+@pytest.mark.parametrize(("first", "pages"), [(0x8800, [8, 10]), (0xB000, [])])
+def test_what_is_in_no_region_is_passed_over_behind_a_byte_that_was_found(first: int, pages: list[int]) -> None:
+    logged = Logged(LOG_ALL | PLATFORM)
+    net = logged.net
+    regions = [(GUEST, 0x9000, net.ram.addr), (GUEST + 0xA000, PAGE, net.ram.addr + 0xA000)]
+    run_sync(net.handle.set_mem_table(regions))
+    logged.receive(first, 0xA000, frame=FRAME + bytes(0x1200), size=PAGE)
+    assert logged.dirty() == pages
+
+
+def test_elements_around_the_end_of_the_ring_mark_what_they_are_written_to() -> None:
+    logged = Logged(0, ring_flags=RING_LOG)
+    net = logged.net
+    ring = net.rings[TX] = Virtqueue(net.ram, net.base, 1024, offset=0x10000)
+    ring.used_at, start = 0x22FFC, (1022).to_bytes(2, "little")
+    net.ram.write(ring.used_at + 2, start)
+    net.ram.write(ring.avail_at + 2, start)
+    ring._avail_idx = ring._used_idx = 1022
+    run_sync(net.handle.set_vring_num(TX, 1024))
+    run_sync(net.handle.set_vring_base(TX, 1022))
+    desc, avail, used = ring.addresses()
+    logged.call(
+        vhost.VHOST_SET_VRING_ADDR, struct.pack("<IIQQQQ", TX, RING_LOG, desc, used, avail, GUEST + ring.used_at)
+    )
+    net.backend(TX)
+    logged.dirty()
+    net.ram.write(0x8000, bytes(12) + FRAME)
+    for _ in range(4):
+        ring.add(Buffer(GUEST + 0x8000, 12 + len(FRAME)))
+    net.kicked(TX)
+    assert len(ring.used()) == 4
+    assert logged.dirty() == [0x22, 0x23, 0x24], "flags and index, the first elements, the last ones"

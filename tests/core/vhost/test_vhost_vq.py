@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.core.rings import rules_hit
 from tests.core.vhost.test_net_handlers import IOVA, Net
+from vdpasim.core.events import Event, Kind
 from vdpasim.core.rules import KernelError
 from vdpasim.core.vhost.net import TX
 from vdpasim.core.vhost.vhost_vq import (
@@ -23,6 +24,7 @@ from vdpasim.core.vhost.vhost_vq import (
     discard_vq_desc,
     enable_notify,
     gather,
+    put_used,
     scatter,
     translate_desc,
     vhost_get_vq_desc,
@@ -30,6 +32,7 @@ from vdpasim.core.vhost.vhost_vq import (
     vq_meta_prefetch,
 )
 from vdpasim.uapi import errno as E
+from vdpasim.vmm.transport import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +49,8 @@ PAGE = 4096
 class Walk:
     """The TX queue of a machine whose rings are mapped, walked by hand."""
 
-    def __init__(self, features: int = PLATFORM, *, mapped: bool = True) -> None:
-        self.net = net = Net(features)
+    def __init__(self, features: int = PLATFORM, *, mapped: bool = True, kernel: str = "6.12") -> None:
+        self.net = net = Net(features, kernel=kernel)
         if mapped:
             net.map(0, 0x10000)
         self.vq: VhostVirtqueue = net.device.vqs[TX]
@@ -465,3 +468,142 @@ def test_a_chain_has_room_for_1024_pieces(walk: Walk, beyond: int) -> None:
     else:
         chain = walk.chain()
         assert len(chain.out) + len(chain.into) == 1024
+
+
+@pytest.mark.parametrize(("kernel", "served"), [("tip", []), ("tip-F14", [0, 0])])
+def test_an_index_that_jumps_is_served_at_the_second_try_before_f14(kernel: str, served: list[int]) -> None:
+    walk = Walk(kernel=kernel)
+    walk.descriptor(0, IOVA + 0x8000, 4)
+    walk.offer(*[0] * (NUM + 1))
+    assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == "vq.avail.jump"
+    for head in served:
+        assert walk.chain().head == head
+    if not served:
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == "vq.avail.jump"
+
+
+def test_a_kick_is_wanted_behind_what_the_driver_offered_though_chains_were_given_back() -> None:
+    walk = Walk(PLATFORM | EVENT_IDX)
+    walk.descriptor(0, IOVA + 0x8000, 4)
+    walk.offer(0)
+    disable_notify(walk.vq)
+    walk.chain()
+    discard_vq_desc(walk.vq)
+    enable_notify(walk.vq)
+    assert walk.net.ram.read(walk.ring.used_at + 4 + 8 * NUM, 2) == b"\x01\0"
+
+
+@pytest.mark.parametrize("following", [0, 2, 999])
+def test_an_indirect_table_is_read_in_sequence_whatever_next_says(walk: Walk, following: int) -> None:
+    entries = [(IOVA + 0x8000, 4, NEXT, following), (IOVA + 0x8100, 5, 0, 0), (IOVA + 0x8200, 6, 0, 0)]
+    walk.net.ram.write(0x7000, b"".join(struct.pack("<QIHH", *entry) for entry in entries))
+    walk.descriptor(0, IOVA + 0x7000, 48, INDIRECT)
+    walk.offer(0)
+    assert [piece.length for piece in walk.chain().out] == [4, 5]
+
+
+@pytest.mark.parametrize("flags", [0, NEXT])
+def test_the_end_of_an_indirect_table_need_not_be_there_if_the_chain_ends_before(walk: Walk, flags: int) -> None:
+    net = walk.net
+    run_sync(net.handle.iotlb_update(IOVA + 0x20000, 0x2000, net.ram.addr + 0xFF000))
+    net.ram.write(0xFFFF0, struct.pack("<QIHH", IOVA + 0x8000, 4, flags, 1))
+    walk.descriptor(0, IOVA + 0x20FF0, 32, INDIRECT)
+    walk.offer(0)
+    if flags:
+        assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == "vq.copy"
+    else:
+        assert [piece.length for piece in walk.chain().out] == [4]
+
+
+@pytest.mark.parametrize("cut", [1, 8, 15])
+def test_a_descriptor_may_lie_across_two_entries(cut: int) -> None:
+    walk = Walk(mapped=False)
+    at = walk.ring.desc_at + cut
+    walk.net.map(0, at)
+    walk.net.map(at, 0x10000 - at)
+    walk.descriptor(0, IOVA + 0x8000, 4)
+    walk.offer(0)
+    assert walk.chain().out == [Piece(walk.net.ram.addr + 0x8000, 4, IOVA + 0x8000)]
+    assert walk.net.count(walk.net.err[TX]) == 0
+
+
+def test_a_descriptor_whose_end_is_not_mapped_is_an_error_that_is_told() -> None:
+    walk = Walk(mapped=False)
+    walk.net.map(0, walk.ring.desc_at + 8)
+    walk.net.map(walk.ring.avail_at, 0x400)
+    walk.offer(0)
+    assert refusal(lambda: vhost_get_vq_desc(walk.vq))[0] == "vq.translate.miss"
+    assert walk.net.count(walk.net.err[TX]) == 1
+
+
+def test_when_the_room_is_used_up_nothing_more_is_asked_for(walk: Walk) -> None:
+    walk.net.map(0x20000, PAGE)
+    assert refusal(lambda: translate_desc(walk.vq, IOVA + 0x20FF0, 0x20, RO, 1)) == ("vq.translate.pieces", E.ENOBUFS)
+    assert not walk.net.device.read_list
+    assert len(translate_desc(walk.vq, IOVA + 0x20FF0, 0x10, RO, 1)) == 1
+
+
+def test_activation_forgets_what_was_signalled() -> None:
+    walk = Walk(PLATFORM | EVENT_IDX)
+    walk.ring.want_interrupt(0)
+    add_used_and_signal(walk.vq, [(3, 0)])
+    vhost_vq_init_access(walk.vq)
+    walk.ring.want_interrupt(1000)
+    walk.net.count(walk.net.call[TX])
+    add_used_and_signal(walk.vq, [(4, 0)])
+    assert walk.net.count(walk.net.call[TX]) == 1
+
+
+def test_without_a_call_eventfd_the_wish_for_interrupts_is_not_looked_at() -> None:
+    walk = Walk(PLATFORM | EVENT_IDX)
+    run_sync(walk.net.handle.set_vring_call(TX, -1))
+    add_used_and_signal(walk.vq, [(3, 0)])
+    assert walk.vq.signalled_used is None
+    run_sync(walk.net.handle.set_vring_call(TX, walk.net.call[TX].fd))
+    walk.ring.want_interrupt(1000)
+    add_used_and_signal(walk.vq, [(4, 0)])
+    assert walk.net.count(walk.net.call[TX]) == 1
+
+
+def test_an_index_that_went_all_the_way_round_is_no_longer_what_was_signalled() -> None:
+    walk = Walk(PLATFORM | EVENT_IDX)
+    add_used_and_signal(walk.vq, [(3, 0)])
+    assert walk.vq.signalled_used == 1
+    walk.vq.last_used_idx = 0
+    put_used(walk.vq, [(4, 0)])
+    assert walk.vq.signalled_used is None
+
+
+def torn(offset: int, size: int) -> Walk:
+    """A machine where a part of the used ring is mapped to memory that is not there."""
+    walk = Walk(mapped=False)
+    net, at = walk.net, walk.ring.used_at + offset
+    net.map(0, at)
+    net.map(at + size, 0x400)
+    run_sync(net.handle.iotlb_update(IOVA + at, size, net.ram.addr + (2 << 20)))
+    return walk
+
+
+def test_elements_count_only_when_their_run_was_written() -> None:
+    walk = torn(4 + 16, 0x400)
+    add_used_and_signal(walk.vq, [(head, 0) for head in range(4)])
+    assert (walk.vq.last_used_idx, walk.used()) == (0, [])
+    assert walk.net.count(walk.net.err[TX]) == 1
+
+
+def test_of_elements_around_the_end_of_the_ring_the_first_run_may_be_all() -> None:
+    walk = torn(4, 16)
+    walk.vq.last_used_idx = NUM - 2
+    add_used_and_signal(walk.vq, [(head, 0) for head in range(4)])
+    assert walk.vq.last_used_idx == NUM
+    assert walk.net.ram.read(walk.ring.used_at + 2, 2) == bytes([NUM, 0])
+
+
+def test_without_a_call_eventfd_that_is_why_there_is_no_interrupt(walk: Walk) -> None:
+    run_sync(walk.net.handle.set_vring_call(TX, -1))
+    walk.net.ram.write(walk.ring.avail_at, b"\x01\0")
+    seen: list[Event] = []
+    walk.net.sim.listen(seen.append)
+    add_used_and_signal(walk.vq, [(3, 0)])
+    assert [event[6] for event in seen if event[3] == Kind.QUIET] == ["no-eventfd"]
+    assert not [event for event in seen if event[3] == Kind.DMA and event[6] == IOVA + walk.ring.avail_at]

@@ -38,6 +38,10 @@ class EventFdCtx:
     def put(self) -> None:
         self.refs -= 1
 
+    @property
+    def freed(self) -> bool:
+        return self.refs <= 0
+
     def signal(self) -> None:
         """Add one; a full counter stays full."""
         if self.count < U64_MAX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vdpasim.core.events import Kind
 from vdpasim.core.fs.file import DriverFile
 from vdpasim.core.kernel import Call, Sleep, Steps, WaitQueue, Woken
 from vdpasim.core.rules import KernelError, fail
@@ -62,5 +63,7 @@ class EventFdFile(DriverFile):
     def release(self, call: Call) -> Steps:
         self.ctx.unwatch(self.queue.wake_up)
         self.ctx.put()
+        if call.kernel.sink:
+            call.kernel.emit(Kind.GONE, "eventfd", self.ctx.name)
         yield from ()
         return 0

@@ -131,6 +131,10 @@ class OpenFile:
     refs: int = 1
     released: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        if self.kernel.journal is not None:
+            self.kernel.journal.opened(self)
+
     def __str__(self) -> str:
         return self.path
 

@@ -84,6 +84,10 @@ class MemoryStatistics:
     """Folios that no object maps any more, kept by their pins."""
     wrong_unpins: int
     """Unpins so far of pages that were not pinned."""
+    pinned: int
+    """Pages pinned so far, those unpinned since included."""
+    unpinned: int
+    """Pages unpinned so far, the wrong ones not counted."""
 
 
 class PhysicalMemory:
@@ -96,6 +100,9 @@ class PhysicalMemory:
         self._folios: dict[int, Folio] = {}
         self._names: dict[str, int] = {}
         self._wrong_unpins = 0
+        self._unpinned = 0
+        self.pinned = 0
+        """Pages pinned so far, whoever did it (``pin_user_pages``)."""
 
     def unique(self, name: str) -> str:
         """A name for an object or an address space: itself the first time, then ``name#1``, ``name#2`` …"""
@@ -112,6 +119,8 @@ class PhysicalMemory:
             pins=sum(folio.pins for folio in folios),
             orphans=sum(not folio.mapped for folio in folios),
             wrong_unpins=self._wrong_unpins,
+            pinned=self.pinned,
+            unpinned=self._unpinned,
         )
 
     def alloc(self, npages: int, owner: str, offset: int) -> Folio:
@@ -178,6 +187,7 @@ class PhysicalMemory:
                 self._wrong_unpins += 1
                 continue
             folio.pins -= 1
+            self._unpinned += 1
             self.release(folio)
 
 

@@ -33,6 +33,7 @@ def pin_user_pages(mm: AddressSpace, addr: int, npages: int, *, write: bool) -> 
             break
         folio, page = found
         folio.pins += 1
+        mm.phys.pinned += 1
         paddr = folio.paddr + page * PAGE_SIZE
         before = runs[-1] if runs else None
         if before is not None and before.paddr + before.npages * PAGE_SIZE == paddr:

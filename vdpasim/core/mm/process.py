@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.fs.eventfd_file import EventFdFile
 from vdpasim.core.rules import fail
 
@@ -112,7 +113,7 @@ def fork(kernel: Kernel, parent: Task, name: str, tid: int) -> Task:
 def begin_new_exec(task: Task, call: Call, mm: AddressSpace) -> Steps:
     """Replace the address space, then close what is marked close-on-exec."""
     old, task.mm = task.mm, mm
-    old.put_user()
+    _leave(call, old)
     for fd in [fd for fd, slot in task.files.slots.items() if slot.cloexec]:
         yield from _close(task, call, fd)
     return 0
@@ -121,10 +122,17 @@ def begin_new_exec(task: Task, call: Call, mm: AddressSpace) -> Steps:
 def do_exit(task: Task, call: Call) -> Steps:
     """Give up the address space, then every descriptor."""
     task.alive = False
-    task.mm.put_user()
+    _leave(call, task.mm)
     for fd in list(task.files.slots):
         yield from _close(task, call, fd)
     return 0
+
+
+def _leave(call: Call, mm: AddressSpace) -> None:
+    # exec_mmap() and exit_mm(): one user less
+    mm.put_user()
+    if not mm.alive and call.kernel.sink:
+        call.kernel.emit(Kind.GONE, "mm", mm.ident)
 
 
 def _close(task: Task, call: Call, fd: int) -> Steps:

@@ -13,7 +13,10 @@ _VA = "vdpa.c:vhost_vdpa_va_map()"
 _PA = "vdpa.c:vhost_vdpa_pa_map()"
 _BACKEND = "vdpa.c:vhost_vdpa_unlocked_ioctl()"
 _MMAP = "vdpa.c:vhost_vdpa_mmap()"
-_SERIES = ("live-update-v1|live-update-v2",)
+_OURS = "vdpasim: core/series/live_update_fixed.py"
+_SERIES = ("live-update-v1|live-update-v2|live-update-fixed",)
+_POSTED = ("live-update-v1|live-update-v2",)
+_FIXED = ("live-update-fixed",)
 
 register(
     [
@@ -83,12 +86,19 @@ register(
         Rule("vdpa.remap.unsupported", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EOPNOTSUPP, "the device does not advertise VHOST_BACKEND_F_IOTLB_REMAP", switches=_SERIES),
         Rule("vdpa.remap.absent", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.ENOENT, "nothing is mapped there", switches=_SERIES),
         Rule("vdpa.remap.inexact", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EINVAL, "the range is not exactly one entry",
-             "entries, not UPDATEs, are matched: an UPDATE may have been split", switches=_SERIES),
+             "entries, not UPDATEs, are matched: an UPDATE may have been split", switches=_POSTED),
         Rule("vdpa.remap.no-set-map", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EINVAL, "the device takes no whole maps", switches=("live-update-v2",)),
         Rule("vdpa.remap.null-call", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EOPNOTSUPP,
              "v1 calls a null operation on a device without set_map: the kernel dies; reported, never performed", switches=("live-update-v1",)),
         Rule("vdpa.remap.old-address-pushed", "vdpa.c:vhost_vdpa_process_iotlb_remap()", 0,
              "outside a batch the device is handed the map before the new address is stored in it",
-             "the last region remapped stays stale in the device", switches=_SERIES),
+             "the last region remapped stays stale in the device", switches=_POSTED),
+        Rule("vdpa.remap.pinned", _OURS, E.EOPNOTSUPP, "the entries of the device are pinned pages", "a user address in one would be used as a physical one", switches=_FIXED),
+        Rule("vdpa.remap.range", _OURS, E.EINVAL, "a range wraps, or leaves the device's", switches=_FIXED),
+        Rule("vdpa.remap.no-update", _OURS, E.EINVAL, "the range is not what one UPDATE mapped, all of it", switches=_FIXED),
+        Rule("vdpa.remap.other-object", _OURS, E.EINVAL, "the address shows other memory than the UPDATE was given", switches=(*_FIXED, "lu-guard-same-object")),
+        Rule("vdpa.remap.rolled-back", _OURS, 0, "the device refused the new addresses, and the old ones are back", switches=_FIXED),
+        Rule("vdpa.guard.stale", _OURS, E.EBUSY, "RESUME or DRIVER_OK while an entry has an address of the old owner's image",
+             switches=(*_FIXED, "lu-guard-resume")),
     ]
 )

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.rules import KernelError, fail
 from vdpasim.core.vhost.vdpa import VhostVdpaNode
+from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
     from vdpasim.core.fs.file import CharDev
     from vdpasim.core.kernel import Kernel, Steps
     from vdpasim.core.ports import Mm, Pages
     from vdpasim.core.vhost.iotlb import Iotlb
+    from vdpasim.core.vhost.vdpa_irq import Interrupt
 
 U64_MAX = (1 << 64) - 1
 
@@ -63,7 +66,7 @@ class VdpaDevice(abc.ABC):
         """Ring size."""
 
     @abc.abstractmethod
-    def set_vq_cb(self, idx: int, callback: Callable[[], None] | None) -> None:
+    def set_vq_cb(self, idx: int, callback: Interrupt | None) -> None:
         """What to call at a used buffer."""
 
     @abc.abstractmethod
@@ -141,7 +144,7 @@ class VdpaDevice(abc.ABC):
         """Optional: go on."""
 
     @abc.abstractmethod
-    def set_config_cb(self, callback: Callable[[], None] | None) -> None:
+    def set_config_cb(self, callback: Interrupt | None) -> None:
         """What to call at a config change."""
 
     @abc.abstractmethod
@@ -270,7 +273,10 @@ class VdpaBus:
         if path is None:
             raise fail("vdpa.dev.absent")
         node = self.nodes[path]
-        if isinstance(node, VhostVdpaNode) and node.opened is not None:
+        opened = node.opened if isinstance(node, VhostVdpaNode) else None
+        if self.kernel.sink:
+            self.kernel.emit(Kind.REMOVE, path.rpartition("/")[2], 0 if opened is None else E.EBUSY)
+        if opened is not None:
             raise fail("vdpa.dev.open")
         del self.nodes[path], self.paths[name], self.devices[name]
 

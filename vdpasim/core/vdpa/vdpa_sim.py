@@ -6,8 +6,9 @@ else clears the flag, not even close. Each address space has a map of its own. S
 the identity over all 64 bits, and the first pushed map, even an empty one, replaces it; a map-cleaning reset brings it
 back.
 
-In VA mode (``use_va``) the worker borrows the bound address space while it works; if that has died it does nothing at
-all. Whether a ring is accessed through user addresses is decided when the queue is enabled: is an address space bound?
+In VA mode (``use_va``) the worker borrows the bound address space while it works, so that an owner that goes meanwhile
+leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is
+accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
@@ -29,10 +30,11 @@ from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, Work, Worker
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
+from vdpasim.core.vdpa.vdpa_sim_attr import QUEUE_MAX, U64_MAX, SimAttr
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
 from vdpasim.core.vhost.virtio_byteorder import RingStructs, ring_structs
-from vdpasim.core.vhost.vringh import DeviceMap, Vringh
+from vdpasim.core.vhost.vringh import DeviceMap, IotlbMiss, Vringh
 from vdpasim.uapi.vhost_types import (
     VHOST_ACCESS_RW,
     VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
@@ -46,9 +48,12 @@ if TYPE_CHECKING:
 
     from vdpasim.core.ports import Extent, Mm, Pages
     from vdpasim.core.vhost.iotlb import IotlbMap
+    from vdpasim.core.vhost.vdpa_irq import Interrupt
 
-U64_MAX = (1 << 64) - 1
-QUEUE_MAX = 256
+__all__ = ["QUEUE_MAX", "Behaviour", "SimAttr", "VdpaSim", "VdpasimVirtqueue", "create", "flag"]
+
+ADVERTISED = {"NEW_OWNER": VHOST_BACKEND_F_NEW_OWNER, "IOTLB_REMAP": VHOST_BACKEND_F_IOTLB_REMAP}
+"""Backend features that ``advertise`` names; others by their mask."""
 
 
 @attrs.frozen
@@ -63,6 +68,8 @@ class SimStatistics:
     """Queue callbacks called."""
     resets: int
     """Resets, those at open and release included."""
+    entries: int
+    """Entries the device was handed: all of the table at each set_map, one at each dma_map."""
 
 
 class Behaviour(Protocol):
@@ -75,43 +82,6 @@ class Behaviour(Protocol):
         """What every GET_CONFIG does to the config space before it is copied out."""
 
 
-@attrs.frozen
-class SimAttr:
-    """The constants of a device kind (``struct vdpasim_dev_attr``)."""
-
-    kind: str
-    device_id: int
-    nvqs: int
-    groups: tuple[int, ...]
-    """Group of each queue."""
-    nas: int
-    features: int
-    config_size: int
-    ngroups: int = 0
-    """Number of groups; 0: as many as ``groups`` names."""
-    queue_size: int = QUEUE_MAX
-    """The largest ring."""
-    queue_sizes: tuple[int, ...] = ()
-    """The size of each queue, for GET_VRING_SIZE; empty: the largest."""
-    iova_range: tuple[int, int] = (0, U64_MAX)
-    use_va: bool = True
-    """Entries carry user addresses, on a kernel that has such devices."""
-    ops: frozenset[str] | None = None
-    """Optional operations, as far as a kernel has them; None: vdpa_sim's."""
-    backend_features: int | None = None
-    """Backend feature bits the device adds; None: vdpa_sim's."""
-    identity: int | None = None
-    """How many of the first address spaces start as the identity, until the first push; None: vdpa_sim's."""
-    persist: bool | None = None
-    """A reset that need not clean the map leaves it alone; None: vdpa_sim's."""
-    config_fixed: tuple[tuple[int, int], ...] = ()
-    """Ranges of the config space, inclusive, that every GET_CONFIG puts back to what the device says."""
-    config_interrupts: bool = False
-    """The device interrupts when it changes its config space."""
-    notification: tuple[int, int, int] = (0, 0, 0)
-    """Of a notification area: how many of the first queues have one, its size, its offset in its page."""
-
-
 @attrs.define(eq=False)
 class VdpasimVirtqueue:
     """``struct vdpasim_virtqueue``."""
@@ -122,7 +92,7 @@ class VdpasimVirtqueue:
     driver: int = 0
     device: int = 0
     ready: bool = False
-    cb: Callable[[], None] | None = None
+    cb: Interrupt | None = None
 
 
 @attrs.define(eq=False)
@@ -135,6 +105,8 @@ class VdpaSim(VdpaDevice):
     worker: Worker = attrs.field(kw_only=True)
     features_offered: int = attrs.field(kw_only=True)
     map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
+    advertise: int | None = attrs.field(kw_only=True, default=None)
+    """Backend feature bits of a series that it offers; None: what the series makes it offer. It may lie."""
     vqs: list[VdpasimVirtqueue] = attrs.Factory(list["VdpasimVirtqueue"])
     maps: list[DeviceMap] = attrs.Factory(list["DeviceMap"])
     mm_bound: Mm | None = None
@@ -146,16 +118,21 @@ class VdpaSim(VdpaDevice):
     kicks: int = 0
     passes: int = 0
     interrupts: int = 0
-    config_cb: Callable[[], None] | None = None
+    entries: int = 0
+    config_cb: Interrupt | None = None
+    spaces_told: dict[int, str | None] = attrs.Factory(dict["int", "str | None"])
+    """Queue -> the address space that the last SPACE event named."""
     config: bytearray = attrs.field(kw_only=True)
     config_own: bytearray = attrs.field(init=False)
     """The config space as the device, not a driver, wrote it."""
     work: Work = attrs.field(init=False)
+    config_work: Work = attrs.field(init=False)
     mutex: Mutex = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.mutex = Mutex(self.kernel, self.name + ".mutex")
         self.work = Work(self.work_fn)
+        self.config_work = Work(self._config_fn)
         self.config_own = bytearray(self.config)
         enforce = self.kernel.on("F1")
         self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.attr.nas)]
@@ -165,7 +142,8 @@ class VdpaSim(VdpaDevice):
 
     def _new_vq(self, index: int) -> VdpasimVirtqueue:
         report = partial(self._report, index)
-        vq = VdpasimVirtqueue(Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name))
+        vring = Vringh(self.kernel, self.maps[0], self.pages, on_dma=report, device=self.name, index=index)
+        vq = VdpasimVirtqueue(vring)
         self._vq_reset(vq)
         return vq
 
@@ -189,14 +167,21 @@ class VdpaSim(VdpaDevice):
         self.mutex.unlock()
 
     def _pass(self) -> Steps:
-        if self.use_va and self.mm_bound is not None and not self.mm_bound.alive:
+        mm = self.mm_bound if self.use_va else None
+        if mm is not None and not mm.get_user():
             hit("sim.worker.dead-mm")
+            self._say_idle(-1, "dead-mm")
             return
-        if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
-            hit("sim.worker.not-running")
-            return
-        self.passes += 1
-        yield from self.behaviour.work(self)
+        try:
+            if not (self.status & VIRTIO_CONFIG_S_DRIVER_OK and self.running):
+                hit("sim.worker.not-running")
+                self._say_idle(-1, "not-running")
+                return
+            self.passes += 1
+            yield from self.behaviour.work(self)
+        finally:
+            if mm is not None:
+                mm.put_user()
 
     def schedule_work(self) -> None:
         """Queue the worker, once."""
@@ -206,12 +191,35 @@ class VdpaSim(VdpaDevice):
         """Interrupt for a queue."""
         if vq.cb is not None:
             self.interrupts += 1
-            vq.cb()
+            vq.cb.signal()
+        else:
+            self._say_quiet(vq.vring.index, "no-callback")
+
+    def _say_quiet(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.QUIET, self.name, idx, why)
+
+    def _say_idle(self, idx: int, why: str) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.IDLE, self.name, idx, why)
 
     def notify_config(self) -> None:
-        """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that."""
+        """A config interrupt: the config space changed by itself; vdpa_sim's own devices never do that.
+
+        With schedule points it comes from the worker, so that others can come between.
+        """
+        if self.kernel.sink:
+            self.kernel.emit(Kind.CONFIG, self.name)
+        if self.config_cb is None:
+            self._say_quiet(-1, "no-callback")
+        elif self.kernel.points:
+            self.worker.queue(self.config_work)
+        else:
+            self.config_cb.signal()
+
+    def _config_fn(self) -> Steps:
         if self.config_cb is not None:
-            self.config_cb()
+            yield from self.config_cb.in_steps()
 
     def change_config(self, offset: int, data: bytes) -> None:
         """The device itself writes its config space, and interrupts if its kind does."""
@@ -221,11 +229,31 @@ class VdpaSim(VdpaDevice):
 
     def notify_if_wanted(self, vq: VdpasimVirtqueue) -> None:
         """Interrupt unless the driver asked for none; unreadable flags ask for none."""
+        if self._wanted(vq):
+            self.notify(vq)
+
+    def _wanted(self, vq: VdpasimVirtqueue) -> bool:
         try:
-            if vq.vring.need_notify():
-                self.notify(vq)
+            return vq.vring.need_notify()
         except KernelError:
-            pass
+            self._say_quiet(vq.vring.index, "unreadable")
+            return False
+        except IotlbMiss:
+            return True  # nobody asks again once the chain is back: an on-demand map that lost the flags wants it
+
+    def notify_in_steps(self, vq: VdpasimVirtqueue, *, always: bool = False) -> Steps:
+        """As :meth:`notify_if_wanted` (``always``: as :meth:`notify`), with schedule points before and within."""
+        yield Point(self.name + ".signal")
+        if always or self._wanted(vq):
+            yield from self.interrupt(vq)
+
+    def interrupt(self, vq: VdpasimVirtqueue) -> Steps:
+        """As :meth:`notify`, from the worker: with schedule points somebody may come between."""
+        if vq.cb is not None:
+            self.interrupts += 1
+            yield from vq.cb.in_steps()
+        else:
+            self._say_quiet(vq.vring.index, "no-callback")
 
     def complete(self, vring: Vringh, head: int, length: int) -> None:
         """Return a chain; a used ring that cannot be written loses it, and the device does not care."""
@@ -246,7 +274,7 @@ class VdpaSim(VdpaDevice):
 
     def statistics(self) -> SimStatistics:
         """Counts so far."""
-        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets)
+        return SimStatistics(self.kicks, self.passes, self.interrupts, self.resets, self.entries)
 
     # -- queues
 
@@ -257,7 +285,7 @@ class VdpaSim(VdpaDevice):
     def set_vq_num(self, idx: int, num: int) -> None:
         self.vqs[idx].num = num
 
-    def set_vq_cb(self, idx: int, callback: Callable[[], None] | None) -> None:
+    def set_vq_cb(self, idx: int, callback: Interrupt | None) -> None:
         self.vqs[idx].cb = callback
 
     def set_vq_ready(self, idx: int, ready: bool) -> None:
@@ -287,11 +315,13 @@ class VdpaSim(VdpaDevice):
         self.kicks += 1
         if self.status & VIRTIO_CONFIG_S_DRIVER_OK and not self.running and self.kernel.on("pending-kick"):
             hit("sim.kick.remembered")
+            self._say_idle(idx, "remembered")
             self.pending_kick = True
         elif self.vqs[idx].ready:
             self.schedule_work()
         else:
             hit("sim.kick.ignored")
+            self._say_idle(idx, "not-ready")
 
     def get_vq_num_max(self) -> int:
         return self.attr.queue_size
@@ -320,7 +350,9 @@ class VdpaSim(VdpaDevice):
         mask = self.attr.backend_features or 0
         if self.attr.backend_features is None and self.kernel.on("enable-after-driver-ok"):
             mask |= 1 << VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK
-        if self.kernel.on("lu-advertise"):
+        if self.advertise is not None:
+            mask |= self.advertise
+        elif self.kernel.on("lu-advertise"):
             mask |= 1 << VHOST_BACKEND_F_NEW_OWNER | (1 << VHOST_BACKEND_F_IOTLB_REMAP if self.use_va else 0)
         return mask
 
@@ -378,7 +410,7 @@ class VdpaSim(VdpaDevice):
             for idx in range(self.nvqs):
                 self.kick_vq(idx)
 
-    def set_config_cb(self, callback: Callable[[], None] | None) -> None:
+    def set_config_cb(self, callback: Interrupt | None) -> None:
         self.config_cb = callback
 
     def get_config_size(self) -> int:
@@ -431,10 +463,12 @@ class VdpaSim(VdpaDevice):
     def set_map(self, asid: int, table: Iotlb) -> None:
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
+        self.entries += len(table)
         self.maps[asid].table.copy(table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
+        self.entries += 1
         self.maps[asid].table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, serial)
 
     def dma_unmap(self, asid: int, iova: int, size: int) -> None:
@@ -461,6 +495,10 @@ class VdpaSim(VdpaDevice):
     ) -> None:
         vring = self.vqs[index].vring
         space = "va" if vring.mm is not None else "pa"
+        seen = vring.mm.ident if vring.mm is not None else None
+        if self.spaces_told.get(index, "") != seen:
+            self.spaces_told[index] = seen
+            self.kernel.emit(Kind.SPACE, self.name, index, seen)
         target = "passthrough-" + space if vring.map.passthrough else space
         self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
 
@@ -503,6 +541,7 @@ def create(
         worker=Worker(kernel, name + ".worker"),
         features_offered=offered,
         map_limit=limit,
+        advertise=_advertised(attributes),
         config=bytearray(config.ljust(attr.config_size, b"\0")),
     )
 
@@ -526,6 +565,17 @@ def flag(attributes: Attributes, name: str) -> bool:
     if value in ("0", "n", "no", "off", "false", "f"):
         return False
     raise bad_value()
+
+
+def _advertised(attributes: Attributes) -> int | None:
+    # a mask, or names of backend features that series bring
+    given = attributes.get("advertise")
+    if given is None or isinstance(given, int):
+        return given
+    words = given.replace(",", " ").split() if isinstance(given, str) else list(given)
+    if not all(word in ADVERTISED for word in words):
+        raise bad_value()
+    return sum(1 << ADVERTISED[word] for word in dict.fromkeys(words))
 
 
 def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:

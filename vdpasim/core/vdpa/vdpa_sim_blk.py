@@ -26,7 +26,7 @@ from vdpasim.core.vdpa.ramdisk import CHUNK, SECTOR, Ramdisk
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
 from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create, flag
 from vdpasim.core.vhost.virtio_byteorder import LITTLE
-from vdpasim.core.vhost.vringh import NOWHERE
+from vdpasim.core.vhost.vringh import NOWHERE, IotlbMiss
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.virtio_config import (
     VIRTIO_F_ACCESS_PLATFORM,
@@ -50,6 +50,7 @@ THREE_DESCRIPTORS = Struct("<" + 3 * "QIHH").unpack_from
 U16, PUT_U16, USED_ELEM = LITTLE.u16.unpack_from, LITTLE.u16.pack_into, LITTLE.used_elem.pack_into
 NEXT, WRITE = VRING_DESC_F_NEXT, VRING_DESC_F_WRITE
 STATUS = (b"\0", b"\1", b"\2")
+U64_MAX = (1 << 64) - 1
 ID = b"vdpa_blk_sim".ljust(blk.VIRTIO_BLK_ID_BYTES, b"\0")
 
 _FEATURES = (
@@ -122,16 +123,21 @@ class VdpasimBlk:
                 return
             if points:
                 yield Point(sim.name + ".data")
-            handled, pushed = self._handle_req(sim, vring, *chain[1:])
-            if points:
-                yield from sim.complete_in_steps(vring, chain[0], pushed)
-            else:
-                sim.complete(vring, chain[0], pushed)
+            try:
+                handled, pushed = self._handle_req(sim, vring, *chain[1:])
+                if points:
+                    yield from sim.complete_in_steps(vring, chain[0], pushed)
+                else:
+                    sim.complete(vring, chain[0], pushed)
+            except IotlbMiss:
+                vring.abandon()  # an on-demand map changed under the request, which is served again
+                raise
             if not handled:
                 return
             if points:
-                yield Point(sim.name + ".signal")
-            sim.notify_if_wanted(vq)
+                yield from sim.notify_in_steps(vq)
+            else:
+                sim.notify_if_wanted(vq)
         hit("sim.blk.budget")
         sim.schedule_work()
 
@@ -141,7 +147,7 @@ class VdpasimBlk:
         # is anything else. Returns how many were served.
         vring = vq.vring
         place = vring.placed()
-        if place is None or vring.structs is not LITTLE:
+        if place is None or vring.structs is not LITTLE or sim.structs is not LITTLE:
             return 0
         avail, avail_at, desc, desc_at, used, used_at, reads, writes = place
         num, notify, disk, done = vring.num, sim.notify, self.disk.chunks, 0
@@ -216,22 +222,25 @@ class _Request:
     sector: int
     capacity: int
 
-    def bad_range(self, sector: int, sectors: int, limit: int | None) -> bool:
-        """Whether the range check refuses (``vdpasim_blk_check_range``)."""
-        capacity = self.capacity
-        at_last = sector == capacity and self.sim.kernel.on("F10")
-        beyond = sector > capacity or sectors > capacity - sector or at_last
+    def bad_range(self, sector: int, sectors: int, limit: int | None, length: int) -> bool:
+        """Whether the range check refuses (``vdpasim_blk_check_range``), or should have as ``length`` bytes move."""
+        capacity, fixed = self.capacity, self.sim.kernel.on("F10")
         too_long = limit is not None and sectors > limit
-        if beyond and not self.sim.kernel.on("F10") and sector > capacity:
-            hit("sim.blk.range-wrapped")
-            self.sim.kernel.violation("kernel.oops", f"access at sector {sector:#x} of a disk of {capacity:#x}")
-        if beyond or too_long:
+        # without F10 what is left behind a start beyond the capacity wraps around
+        left = capacity - sector if fixed else capacity - sector & U64_MAX
+        if too_long or sectors > left or (fixed and sector == capacity):
             hit("sim.blk.range")
-        return beyond or too_long
+            return True
+        if sector <= capacity:
+            return False
+        hit("sim.blk.range-wrapped")
+        if length:
+            self.sim.kernel.violation("kernel.oops", f"access at sector {sector:#x} of a disk of {capacity:#x}")
+        return bool(length)
 
     def overruns(self, length: int) -> bool:
         """Whether the bytes behind whole sectors leave the disk."""
-        if self.sector * SECTOR + length <= self.capacity * SECTOR:
+        if not length or self.sector * SECTOR + length <= self.capacity * SECTOR:
             return False
         hit("sim.blk.overrun")
         self.sim.kernel.violation("kernel.oops", f"{length} bytes at sector {self.sector:#x} run over the disk")
@@ -254,7 +263,7 @@ def _put_status(vring: Vringh, wiov: Iov, skip: int, status: int, pushed: int) -
 
 def _in(disk: Ramdisk, request: _Request) -> tuple[int, int]:
     length = request.in_length
-    if request.bad_range(request.sector, length // SECTOR, MAX_SECTORS) or request.overruns(length):
+    if request.bad_range(request.sector, length // SECTOR, MAX_SECTORS, length) or request.overruns(length):
         return blk.VIRTIO_BLK_S_IOERR, 0
     try:
         pushed = request.vring.push(request.wiov, disk.read(request.sector * SECTOR, length))
@@ -266,7 +275,7 @@ def _in(disk: Ramdisk, request: _Request) -> tuple[int, int]:
 
 def _out(disk: Ramdisk, request: _Request) -> tuple[int, int]:
     length = request.out_length
-    if request.bad_range(request.sector, length // SECTOR, MAX_SECTORS) or request.overruns(length):
+    if request.bad_range(request.sector, length // SECTOR, MAX_SECTORS, length) or request.overruns(length):
         return blk.VIRTIO_BLK_S_IOERR, 0
     offset = request.sector * SECTOR
     try:
@@ -317,7 +326,7 @@ def _discard(disk: Ramdisk, request: _Request) -> tuple[int, int]:
     if flags:
         hit("sim.blk.flags")
         return blk.VIRTIO_BLK_S_UNSUPP, 0
-    bad = request.bad_range(sector, sectors, None)
+    bad = request.bad_range(sector, sectors, None, 0)
     return (blk.VIRTIO_BLK_S_IOERR if bad else blk.VIRTIO_BLK_S_OK), 0
 
 
@@ -329,7 +338,7 @@ def _write_zeroes(disk: Ramdisk, request: _Request) -> tuple[int, int]:
     if flags & ~blk.VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP:
         hit("sim.blk.flags")
         return blk.VIRTIO_BLK_S_UNSUPP, 0
-    if request.bad_range(sector, sectors, None):
+    if request.bad_range(sector, sectors, None, sectors * SECTOR):
         return blk.VIRTIO_BLK_S_IOERR, 0
     disk.zero(sector * SECTOR, sectors * SECTOR)
     return blk.VIRTIO_BLK_S_OK, 0
@@ -373,6 +382,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_blk",
     2,
     frozenset({"device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "backing", "write_through"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise", "backing", "write_through"}),
     make,
 )

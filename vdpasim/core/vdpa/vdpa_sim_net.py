@@ -111,7 +111,7 @@ class VdpasimNet:
         # as few steps as Python can. Returns how many were delivered; whatever comes next goes the long way round.
         out, into = tx.vring, rx.vring
         place, rx_place = out.placed(), into.placed()
-        if place is None or rx_place is None or sim.structs is not LITTLE:
+        if place is None or rx_place is None or any(one.structs is not LITTLE for one in (sim, out, into)):
             return 0
         avail, avail_at, desc, desc_at, used, used_at, reads, _ = place
         rx_avail, rx_avail_at, rx_desc, rx_desc_at, rx_used, rx_used_at, _, writes = rx_place
@@ -164,6 +164,24 @@ class VdpasimNet:
         if points:
             yield Point(sim.name + ".data")
         try:
+            delivered = yield from self._serve(sim, rx, tx, head, riov)
+        except IotlbMiss:
+            tx.vring.abandon()
+            raise
+        if not delivered:
+            return delivered
+        # the frame is in its buffer and TX is done with it: a miss from here on gives back the buffer only
+        rx_head, written = delivered
+        try:
+            yield from self._complete(sim, rx, rx_head, written)
+        except IotlbMiss:
+            rx.vring.abandon()
+            raise
+        return True
+
+    def _serve(self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue, head: int, riov: Iov) -> Steps:
+        # as _one_frame, but of a frame that went through (RX head, bytes), which is still to be completed
+        try:
             frame = tx.vring.pull(riov, BUFFER_SIZE)
         except KernelError:
             frame = b""
@@ -178,11 +196,7 @@ class VdpasimNet:
             hit("sim.net.filter")
             yield from self._complete(sim, tx, head, 0)
             return False
-        try:
-            return (yield from self._deliver(sim, rx, tx, head, frame))
-        except IotlbMiss:
-            tx.vring.abandon()
-            raise
+        return (yield from self._deliver(sim, rx, tx, head, frame))
 
     def _deliver(
         self, sim: VdpaSim, rx: VdpasimVirtqueue, tx: VdpasimVirtqueue, head: int, frame: bytes
@@ -197,30 +211,28 @@ class VdpasimNet:
             return None if sim.kernel.on("bug-rx-overrun-stops") else False
         rx_head, _, wiov = target
         try:
-            written = rx.vring.push(wiov, frame)
-        except KernelError:
-            written = 0
-        if not written:
-            hit("sim.net.rx-failed")
-            return None
-        yield from self._complete(sim, tx, head, 0)
-        yield from self._complete(sim, rx, rx_head, written)
-        return True
+            try:
+                written = rx.vring.push(wiov, frame)
+            except KernelError:
+                written = 0
+            if not written:
+                hit("sim.net.rx-failed")
+                return None
+            yield from self._complete(sim, tx, head, 0)
+        except IotlbMiss:
+            rx.vring.abandon()
+            raise
+        return rx_head, written
 
     @staticmethod
     def _complete(sim: VdpaSim, vq: VdpasimVirtqueue, head: int, length: int) -> Steps:
         # a used ring that cannot be written loses the completion; the interrupt is raised all the same
         if sim.kernel.points:
             yield from sim.complete_in_steps(vq.vring, head, length)
-            yield Point(sim.name + ".signal")
+            yield from sim.notify_in_steps(vq)
         else:
             sim.complete(vq.vring, head, length)
-        try:
-            wanted = vq.vring.need_notify()
-        except KernelError:
-            wanted = False
-        if wanted:
-            sim.notify(vq)
+            sim.notify_if_wanted(vq)
 
     @staticmethod
     def _accepts(sim: VdpaSim, frame: bytes | bytearray, at: int = 0) -> bool:
@@ -249,11 +261,15 @@ class VdpasimNet:
             head, riov, wiov = chain
             if sim.kernel.points:
                 yield Point(sim.name + ".data")
-            next_ack = self._command(sim, cvq, riov, ack)
-            if next_ack is None:
-                return
-            ack = next_ack
-            yield from self._ack(sim, cvq, head, wiov, ack)
+            try:
+                next_ack = self._command(sim, cvq, riov, ack)
+                if next_ack is None:
+                    return
+                ack = next_ack
+                yield from self._ack(sim, cvq, head, wiov, ack)
+            except IotlbMiss:
+                cvq.vring.abandon()
+                raise
 
     def _command(self, sim: VdpaSim, cvq: VdpasimVirtqueue, riov: Iov, ack: int) -> int | None:
         try:
@@ -269,13 +285,16 @@ class VdpasimNet:
             return ack if sim.kernel.on("bug-ctrl-ack-carry") else ACK_ERR
         if command != CTRL_MAC_ADDR_SET:
             return ACK_ERR
+        payload = b""
         try:
-            payload = cvq.vring.pull(riov, 6)
+            for piece in cvq.vring.pull_pieces(riov, 6):
+                payload += piece
+            whole = len(payload) == 6
         except KernelError:
-            return ACK_ERR
-        if len(payload) == 6 or sim.kernel.on("bug-ctrl-partial-mac"):
+            whole = False
+        if whole or sim.kernel.on("bug-ctrl-partial-mac"):
             sim.config[MAC_AT : MAC_AT + len(payload)] = payload
-        if len(payload) == 6:
+        if whole:
             return ACK_OK
         hit("sim.net.ctrl-partial")
         return ACK_ERR
@@ -289,10 +308,10 @@ class VdpasimNet:
             written = -error.errno
         if sim.kernel.points:
             yield from sim.complete_in_steps(cvq.vring, head, written)
-            yield Point(sim.name + ".signal")
+            yield from sim.notify_in_steps(cvq, always=True)
         else:
             sim.complete(cvq.vring, head, written)
-        sim.notify(cvq)
+            sim.notify(cvq)
 
 
 def _strncmp_equal(a: bytes | bytearray, b: bytearray) -> bool:
@@ -341,6 +360,6 @@ MGMTDEV = MgmtDev(
     "vdpasim_net",
     1,
     frozenset({"mac", "mtu", "device_features"}),
-    frozenset({"use_va", "batch_mapping", "max_iotlb_entries"}),
+    frozenset({"use_va", "batch_mapping", "max_iotlb_entries", "advertise"}),
     make,
 )

@@ -11,7 +11,8 @@ reads its index, through the IOTLB.
 Each open has a worker thread once it has an owner; kicks, answered misses and a backend that becomes ready queue the
 handler of their queue on it (``net_handlers.py``).
 
-Not modelled: that the worker keeps its owner's address space alive after the owner has gone.
+Not modelled: VIRTIO_F_IN_ORDER, which newer kernels offer, and which is reported when it is acked (chains then complete
+one by one all the same); that the worker keeps its owner's address space alive after the owner has gone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.fs.file import OpenFile, unmodelled
 from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, WaitQueue, Work, Worker
 from vdpasim.core.net.tun import SocketFile
@@ -125,6 +127,8 @@ class VhostNetNode:
         )
         net.vqs = new_vqs(net, NVQS)
         handlers = {RX: handle_rx, TX: handle_tx}
+        if self.kernel.sink:
+            self.kernel.emit(Kind.OPEN, name, name, "vhost-net")
         net.works = [Work(partial(_with_mutex, handlers[vq.index], net, vq)) for vq in net.vqs]
         return net
 
@@ -175,7 +179,9 @@ class VhostNet(VhostDev):
             yield from self.quiesce()
             handler = self.ioctls.get(request)
             if handler is not None:
-                handler(self, call, arg)
+                steps = handler(self, call, arg)
+                if steps is not None:
+                    yield from steps
             elif not vhost_dev_ioctl(self, call, request, arg):
                 vhost_vring_ioctl(self, call, request, arg)
         finally:
@@ -190,6 +196,8 @@ class VhostNet(VhostDev):
             self.worker.stop()
             self._detach()
             self.cleanup()
+            if self.kernel.sink:
+                self.kernel.emit(Kind.GONE, "file", self.name)
         finally:
             self.mutex.unlock()
         return 0
@@ -220,6 +228,8 @@ class VhostNet(VhostDev):
             raise fail("net.features.log")
         if logs_all(features) and self.kernel.abi.byteorder == "big":
             unmodelled(self.kernel, self.name, "the order of bits in the dirty log of a big-endian kernel")
+        if features >> VIRTIO_F_IN_ORDER & 1:
+            unmodelled(self.kernel, self.name, "used elements of whole batches (VIRTIO_F_IN_ORDER)")
         if features >> VIRTIO_F_ACCESS_PLATFORM & 1:
             self._init_device_iotlb()
         elif self.kernel.on("F9") and self.iotlb is not None:
@@ -229,6 +239,8 @@ class VhostNet(VhostDev):
             self.clear_msg()
         for vq in self.vqs:
             vq.acked_features = features
+        if self.kernel.sink:
+            self.kernel.emit(Kind.FEATURES, self.name, "virtio", features)
 
     def _init_device_iotlb(self) -> None:
         hit("net.features.iotlb-new")
@@ -248,8 +260,8 @@ class VhostNet(VhostDev):
             vq.log_used, vq.log_addr = False, (1 << 64) - 1
         self.meta_reset()
 
-    def set_backend(self, call: Call, index: int, fd: int) -> None:
-        """NET_SET_BACKEND behind the owner check (``vhost_net_set_backend``)."""
+    def set_backend(self, call: Call, index: int, fd: int) -> SocketFile | None:
+        """NET_SET_BACKEND behind the owner check (``vhost_net_set_backend``): the backend, if it is a new one."""
         if index >= NVQS:
             raise fail("net.backend.index")
         vq = self.vqs[index]
@@ -260,11 +272,12 @@ class VhostNet(VhostDev):
         sock = None if fd == VHOST_FILE_UNBIND else self._get_socket(call, fd)
         old = vq.private_data
         if sock is old:
-            return
+            return None
         self.stop_waiting(vq)
         vq.private_data = sock
         if sock is None:
-            return
+            self._say_backend(vq, None)
+            return None
         try:
             vhost_vq_init_access(vq)
             if not sock.attached:
@@ -272,7 +285,23 @@ class VhostNet(VhostDev):
         except KernelError:
             vq.private_data = old
             raise
+        self._say_backend(vq, sock.ifname)
         self._enable_vq(vq, sock)
+        return sock
+
+    def look_up_ring(self, call: Call, fd: int, sock: SocketFile) -> Steps:
+        """Of old the ring of the tap was looked up by the descriptor again, and not taken of the socket's file."""
+        yield Point(self.name + ".backend.lookup")
+        try:
+            again = self._get_socket(call, fd)
+        except KernelError:
+            return
+        if again is not sock and again.kind == "tap":
+            self.kernel.violation("kernel.oops", f"{self.name} would use the ring of a file that it does not hold")
+
+    def _say_backend(self, vq: VhostVirtqueue, name: str | None) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.RING, self.name, vq.index, "backend", name)
 
     def _enable_vq(self, vq: VhostVirtqueue, sock: SocketFile) -> None:
         # poll the backend: a tap can always be written, and is readable while a frame waits (vhost_net_enable_vq)
@@ -320,7 +349,8 @@ class VhostNet(VhostDev):
         self.umem = self.new_iotlb()
 
 
-Ioctl = Callable[[VhostNet, "Call", UserBuffer], None]
+Ioctl = Callable[[VhostNet, "Call", UserBuffer], Steps | None]
+"""A request; it is one step unless it returns its steps."""
 
 
 def get_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
@@ -389,13 +419,18 @@ def set_backend_features(net: VhostNet, call: Call, arg: UserBuffer) -> None:
         raise fail("net.backend-features.unknown")
     for vq in net.vqs:
         vq.acked_backend_features = features
+    if net.kernel.sink:
+        net.kernel.emit(Kind.FEATURES, net.name, "backend", features)
 
 
-def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> None:
+def set_backend(net: VhostNet, call: Call, arg: UserBuffer) -> Steps | None:
     """NET_SET_BACKEND: the pointer is looked at before the owner."""
     file = get_struct(net.kernel, arg, vhost_vring_file)
     _need_owner(net, call)
-    net.set_backend(call, file.index, file.fd)
+    sock = net.set_backend(call, file.index, file.fd)
+    if sock is not None and file.index == RX and net.kernel.points and net.kernel.on("bug-backend-fd-twice"):
+        return net.look_up_ring(call, file.fd, sock)
+    return None
 
 
 def reset_owner(net: VhostNet, call: Call, arg: UserBuffer) -> None:

@@ -199,7 +199,10 @@ def _receive(vq: VhostVirtqueue, sock: SocketFile, frame: bytes, heads: list[tup
         hit("net.rx.overrun")
         discard_vq_desc(vq, len(chains))
         return len(data)
-    if mergeable:
+    alone = not mergeable and vq.has_feature(VIRTIO_F_VERSION_1) and vq.dev.kernel.on("vhost-num-buffers")
+    if alone:
+        hit("net.rx.num-buffers")
+    if mergeable or alone:
         data = data[:NUM_BUFFERS_AT] + len(chains).to_bytes(2, vq.structs.byteorder) + data[NUM_BUFFERS_AT + 2 :]
     filled: list[tuple[int, int]] = []
     done = 0
@@ -224,9 +227,14 @@ def _room(chain: Chain) -> int:
 def get_rx_bufs(vq: VhostVirtqueue, length: int, quota: int) -> list[Chain] | None:
     """Chains for ``length`` bytes, at most ``quota``; none if the ring has not enough, None after an error."""
     chains: list[Chain] = []
+    room = CHAIN_PIECES  # for the pieces of all of them together
     while length > 0 and len(chains) < quota:
+        if not room:
+            hit("net.rx.pieces")
+            discard_vq_desc(vq, len(chains))
+            return None
         try:
-            chain = vhost_get_vq_desc(vq)
+            chain = vhost_get_vq_desc(vq, room)
         except KernelError:
             discard_vq_desc(vq, len(chains))
             return None
@@ -240,4 +248,5 @@ def get_rx_bufs(vq: VhostVirtqueue, length: int, quota: int) -> list[Chain] | No
             return None
         chains.append(chain)
         length -= _room(chain)
+        room -= len(chain.into)
     return chains

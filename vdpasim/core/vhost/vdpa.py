@@ -38,9 +38,10 @@ from vdpasim.core.uaccess import (
     put_int,
     put_struct,
 )
+from vdpasim.core.vhost.vdpa_irq import Interrupt
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
-from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, new_vqs
+from vdpasim.core.vhost.vhost import VhostDev, VhostVirtqueue, eventfd_name, new_vqs
 from vdpasim.core.vhost.vhost_msg import IotlbMsg, vhost_chr_write, vhost_chr_write_iter
 from vdpasim.core.vhost.vhost_vring import vhost_dev_ioctl
 from vdpasim.uapi import vhost as uapi
@@ -65,7 +66,7 @@ from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_
 
 if TYPE_CHECKING:
     from vdpasim.core.kernel import Call
-    from vdpasim.core.ports import Caller, EventFd, Pages
+    from vdpasim.core.ports import Caller, EventFd, Mm, Pages
     from vdpasim.core.vdpa.vdpa import VdpaDevice
 
 
@@ -105,6 +106,9 @@ class VhostVdpaNode:
         self.device.reset(clean_map=False)
         file.vqs = new_vqs(file, self.device.nvqs)
         file.vq_num_max = self.device.get_vq_num_max()
+        if self.kernel.sink:
+            family = self.path.rpartition("/")[2].rpartition("-")[0]
+            self.kernel.emit(Kind.OPEN, file.name, self.device.name, family)
         return file
 
     def new_file(self) -> VhostVdpa:
@@ -184,7 +188,7 @@ class VhostVdpa(VhostDev):
             if handler is not None:
                 handler(self, call, arg)
             elif not vhost_dev_ioctl(self, call, request, arg):
-                vhost_vdpa_vring_ioctl(self, call, request, arg)
+                yield from vhost_vdpa_vring_ioctl(self, call, request, arg)
             elif request == uapi.VHOST_SET_OWNER.request(self.kernel.abi):
                 self.device.bind_mm(call.task.mm)
         finally:
@@ -237,6 +241,8 @@ class VhostVdpa(VhostDev):
             self.spaces.remove_all(self.mm)
             self.cleanup()
             self.node.opened = None
+            if self.kernel.sink:
+                self.kernel.emit(Kind.GONE, "file", self.name)
         finally:
             self.mutex.unlock()
         return 0
@@ -269,6 +275,14 @@ class VhostVdpa(VhostDev):
         """An answered miss lets the device look at the queue again."""
         self.device.kick_vq(vq.index)
 
+    def change_owner(self, mm: Mm | None) -> None:
+        """As any device's; pins have been moved by whoever asked, so both counts are told."""
+        both = self.mm, mm
+        super().change_owner(mm)
+        for one in both if self.kernel.sink and self.spaces.pinned_pages else ():
+            if one is not None:
+                self.kernel.emit(Kind.PIN, self.name, one.ident, 0, one.pinned_vm)
+
     # -- device-level pieces
 
     def reset_device(self) -> None:
@@ -291,13 +305,19 @@ class VhostVdpa(VhostDev):
             self.config_ctx.put()
             self.config_ctx = None
 
-    def vq_callback(self, vq: VhostVirtqueue) -> Callable[[], None]:
+    def vq_callback(self, vq: VhostVirtqueue) -> Interrupt:
         """The device's interrupt for a queue: signal its call eventfd (``vhost_vdpa_virtqueue_cb``)."""
-        return vq.signal_call
+        return Interrupt(vq.signal_call, self, "F7", lambda: vq.call)
+
+    def config_callback(self) -> Interrupt:
+        """The device's config interrupt: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        return Interrupt(self.config_changed, self, "F6", lambda: self.config_ctx)
 
     def config_changed(self) -> None:
-        """The device's config callback: signal the config eventfd (``vhost_vdpa_config_cb``)."""
+        """Signal the config eventfd, if there is one."""
         if self.config_ctx is None:
+            if self.kernel.sink:
+                self.kernel.emit(Kind.QUIET, self.name, -1, "no-eventfd")
             return
         if self.kernel.faults is not None and deflect(self.kernel, "config", self.name, self._config_interrupt):
             return
@@ -333,6 +353,8 @@ def batch_begin(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
     """BATCH_BEGIN: may be repeated."""
     v.spaces.batch_asid = asid
     v.spaces.in_batch = True
+    if v.kernel.sink:
+        v.kernel.emit(Kind.BATCH, v.name, asid, 1)
 
 
 def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
@@ -343,6 +365,8 @@ def batch_end(v: VhostVdpa, task: Caller, asid: int, msg: IotlbMsg) -> None:
         except KernelError:
             hit("vdpa.batch.push-ignored")
     v.spaces.in_batch = False
+    if v.kernel.sink:
+        v.kernel.emit(Kind.BATCH, v.name, asid, 0)
 
 
 MESSAGES: dict[int, Message] = {
@@ -399,6 +423,8 @@ def set_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if v.device.get_status() & VIRTIO_CONFIG_S_FEATURES_OK:
         raise fail("vdpa.features.busy")
     v.device.set_driver_features(get_int(v.kernel, arg, 8))
+    if v.kernel.sink:
+        v.kernel.emit(Kind.FEATURES, v.name, "virtio", v.device.get_driver_features())
     if v.kernel.on("bug-packed-base"):
         return  # the ring layer was not told, so to it every ring was split
     for vq in v.vqs:
@@ -422,7 +448,7 @@ def offered_backend_features(v: VhostVdpa) -> int:
         mask |= 1 << VHOST_BACKEND_F_DESC_ASID
     if v.kernel.on("iotlb-persist") and _persists(v):
         mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
-    return mask | v.device.get_backend_features()
+    return mask | series.offered(v.kernel.switches) | v.device.get_backend_features()
 
 
 def _persists(v: VhostVdpa) -> bool:
@@ -459,6 +485,8 @@ def set_backend_features(v: VhostVdpa, arg: UserBuffer) -> None:
         raise fail("vdpa.backend.persist")
     for vq in v.vqs:
         vq.acked_backend_features = features
+    if v.kernel.sink:
+        v.kernel.emit(Kind.FEATURES, v.name, "backend", features)
 
 
 def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -474,7 +502,9 @@ def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     v.drop_config_ctx()
     v.node.config_ctx_dangles = False
     v.config_ctx = ctx
-    v.device.set_config_cb(v.config_changed)
+    v.device.set_config_cb(v.config_callback())
+    if v.kernel.sink:
+        v.kernel.emit(Kind.RING, v.name, -1, "config", eventfd_name(ctx))
 
 
 def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -484,7 +514,7 @@ def suspend(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if not v.device.supports("suspend"):
         raise fail("vdpa.suspend.unsupported")
     v.device.suspend()
-    v.suspended = True
+    _suspended(v, True)
 
 
 def resume(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
@@ -494,7 +524,13 @@ def resume(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
     if not v.device.supports("resume"):
         raise fail("vdpa.resume.unsupported")
     v.device.resume()
-    v.suspended = False
+    _suspended(v, False)
+
+
+def _suspended(v: VhostVdpa, now: bool) -> None:
+    if v.kernel.sink:
+        v.kernel.emit(Kind.SUSPEND, v.name, int(v.suspended), int(now))
+    v.suspended = now
 
 
 def _not_running(v: VhostVdpa) -> bool:

@@ -89,6 +89,7 @@ class AddressSpaces:
     def va_map(self, mm: Mm, asid: int, msg: IotlbMsg) -> None:
         """Map by VMA (``vhost_vdpa_va_map``)."""
         iova, uaddr, size = msg.iova, msg.uaddr, msg.size
+        before = len(self.tables[asid])
         try:
             while size:
                 vma = next(mm.vmas(uaddr), None)
@@ -112,6 +113,8 @@ class AddressSpaces:
         except KernelError:
             self._undo(mm, asid, msg.iova, iova - msg.iova)
             raise
+        if self.kernel.sink and len(self.tables[asid]) == before:
+            self.kernel.emit(Kind.IGNORED, self.name, "update", msg.iova)
 
     def _undo(self, mm: Mm, asid: int, iova: int, done: int) -> None:
         # to remove nothing, at 0, is to remove [0, 2^64-1]
@@ -188,6 +191,11 @@ class AddressSpaces:
         if not self.device.use_va:
             mm.pinned_vm += size // PAGE_SIZE
             self.pinned_pages += size // PAGE_SIZE
+            self._account(mm, size // PAGE_SIZE)
+
+    def _account(self, mm: Mm, pages: int) -> None:
+        if self.kernel.sink:
+            self.kernel.emit(Kind.PIN, self.name, mm.ident, pages, mm.pinned_vm)
 
     def _dma_map(self, asid: int, entry: IotlbMap, size: int) -> None:
         if self.kernel.faults is not None and swallow(self.kernel, "dma_map", self.name):
@@ -214,6 +222,15 @@ class AddressSpaces:
             if not self.device.supports("set_map"):
                 self._dma_unmap(asid, entry)
 
+    def replace(self, asid: int, entry: IotlbMap) -> None:
+        """Take one entry from a device that has single ones, and give it anew with the address it has now.
+
+        Raises:
+            KernelError: the device did not take it back.
+        """
+        self._dma_unmap(asid, entry)
+        self._dma_map(asid, entry, entry.size)
+
     def _dma_unmap(self, asid: int, entry: IotlbMap) -> None:
         # what the device says is ignored: it may go on with an entry the table no longer has
         try:
@@ -229,10 +246,13 @@ class AddressSpaces:
             entry.opaque.put()  # the file behind the mapping (``struct vdpa_map_file``)
             return
         npages = (entry.last - entry.start + 1) // PAGE_SIZE
+        if self.kernel.sink:
+            self.kernel.emit(Kind.UNPIN, self.name, entry.serial, entry.addr, npages)
         self.pages.unpin(Run(entry.addr, npages), dirty=bool(entry.perm & VHOST_ACCESS_WO))
         self.pinned_pages -= npages
         if mm is not None:
             mm.pinned_vm -= npages
+            self._account(mm, -npages)
 
     def push(self, asid: int) -> None:
         """Hand the device the whole table (``set_map``).

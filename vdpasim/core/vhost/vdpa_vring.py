@@ -12,9 +12,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from vdpasim.core.events import Kind
+from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import get_struct, put_struct
-from vdpasim.core.vhost.vhost_vring import vhost_get_vq, vhost_vring_ioctl
+from vdpasim.core.vhost.vhost_vring import report_vring, vhost_get_vq, vhost_vring_ioctl
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.vhost_types import vhost_vring_state
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_RING_PACKED
@@ -29,16 +31,23 @@ if TYPE_CHECKING:
 RingHandler = Callable[["VhostVdpa", "VhostVirtqueue", "Call", "UserBuffer"], None]
 
 
-def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuffer) -> None:
+def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuffer) -> Steps:
     """A ring request, or one nobody knows.
+
+    Before F4 the index of SET_VRING_NUM that chooses the device's queue is read before, and apart from, the one that
+    chooses the generic layer's.
 
     Raises:
         KernelError: EFAULT, ENOBUFS, then the handler's; ENOIOCTLCMD for an unknown request.
     """
-    if v.kernel.on("F4") and request == uapi.VHOST_SET_VRING_NUM.request(v.kernel.abi):
+    is_num = request == uapi.VHOST_SET_VRING_NUM.request(v.kernel.abi)
+    once = v.kernel.on("F4")
+    if is_num and once:
         # the whole argument is fetched once, so a short one fails before its index is looked at
         get_struct(v.kernel, arg, vhost_vring_state)
     vq = vhost_get_vq(v, arg)
+    if is_num and not once and v.kernel.points:
+        yield Point(v.name + ".vring.refetch")
     own, before, after = _numbered(v.kernel.abi)
     if request in own:
         handler, switch = own[request]
@@ -50,6 +59,8 @@ def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuff
     vhost_vring_ioctl(v, call, request, arg)
     if request in after:
         after[request](v, vq, call, arg)
+    if v.kernel.sink:
+        report_vring(vq, request)
 
 
 # -- answered here
@@ -57,7 +68,10 @@ def vhost_vdpa_vring_ioctl(v: VhostVdpa, call: Call, request: int, arg: UserBuff
 
 def set_vring_enable(v: VhostVdpa, vq: VhostVirtqueue, call: Call, arg: UserBuffer) -> None:
     """SET_VRING_ENABLE: no status, feature or address is checked."""
-    v.device.set_vq_ready(vq.index, get_struct(v.kernel, arg, vhost_vring_state).num != 0)
+    ready = get_struct(v.kernel, arg, vhost_vring_state).num != 0
+    v.device.set_vq_ready(vq.index, ready)
+    if v.kernel.sink:
+        v.kernel.emit(Kind.RING, v.name, vq.index, "ready", int(ready))
 
 
 def get_vring_group(v: VhostVdpa, vq: VhostVirtqueue, call: Call, arg: UserBuffer) -> None:

@@ -131,6 +131,8 @@ class VhostVirtqueue:
         """Interrupt the driver through the call eventfd, if there is one."""
         kernel = self.dev.kernel
         if self.call is None:
+            if kernel.sink:
+                kernel.emit(Kind.QUIET, self.dev.name, self.index, "no-eventfd")
             return
         if kernel.faults is not None and deflect(kernel, "call", self.dev.name, self._called):
             return
@@ -262,6 +264,9 @@ class VhostDev(abc.ABC):
 
     def clear_msg(self) -> None:
         """Drop every message, read or not, and wake who waits for one (``vhost_clear_msg``)."""
+        count = len(self.read_list) + len(self.pending_list)
+        if count and self.kernel.sink:
+            self.kernel.emit(Kind.CLEAR, self.name, count)
         self.read_list.clear()
         self.pending_list.clear()
         self.wait.wake_up()
@@ -296,6 +301,11 @@ class VhostDev(abc.ABC):
         if vq.poll is not None:
             vq.poll.unwatch(vq.handle_kick)
             vq.poll = None
+
+
+def eventfd_name(ctx: EventFd | None) -> str | None:
+    """How traces call an eventfd; those of real processes have no name of their own."""
+    return None if ctx is None else str(getattr(ctx, "name", "eventfd"))
 
 
 def new_vqs(dev: VhostDev, count: int) -> list[VhostVirtqueue]:

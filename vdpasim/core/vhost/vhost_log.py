@@ -6,8 +6,8 @@ used ring*, flags, elements, index and avail event, while its address was set wi
 its guest address is the one given with it (``log_guest_addr``), with one that is ignored.
 
 With a device IOTLB a descriptor holds an I/O address, which the bitmap does not know. So what was written is logged by
-its user address, taken back through the memory table to *every* guest address that has it; a user address in no region
-is EFAULT. SET_LOG_FD names an eventfd that is signalled when something was logged.
+its user address, taken back through the memory table to *every* guest address that has it; a user range of
+which no region has anything is EFAULT. SET_LOG_FD names an eventfd that is signalled when something was logged.
 
 Not modelled: the order of bits within a word of a big-endian kernel, where vhost-net says so (``UNMODELLED``).
 """
@@ -80,11 +80,11 @@ def log_write_hva(vq: VhostVirtqueue, hva: int, length: int) -> None:
     """Mark every guest page that a range of user addresses is.
 
     Raises:
-        KernelError: EFAULT a byte of it is in no region.
+        KernelError: EFAULT its first byte that is looked at is in no region.
     """
+    found = False  # of any byte so far: behind one that was found, what is in no region is passed over
     while length:
         last, step = hva + length - 1, length
-        found = False
         for entry in vq.dev.umem or ():
             first = max(entry.addr, hva)
             size = min(entry.addr + entry.last - entry.start, last) - first + 1

@@ -219,6 +219,8 @@ def _acked_asid(dev: VhostDev, asid: int) -> int:
     if dev.vqs[0].acked_backend_features >> VHOST_BACKEND_F_IOTLB_ASID & 1:
         return asid
     hit("vhost.msg.asid-ignored")
+    if dev.kernel.sink:
+        dev.kernel.emit(Kind.IGNORED, dev.name, "asid", asid)
     return 0
 
 

@@ -38,6 +38,8 @@ from vdpasim.uapi.virtio_ring import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vdpasim.core.ports import Mm
     from vdpasim.core.vhost.iotlb import Iotlb, Translation
     from vdpasim.core.vhost.vhost import VhostVirtqueue
@@ -83,7 +85,9 @@ def translate_desc(vq: VhostVirtqueue, addr: int, length: int, access: int, room
     if table is None:
         raise fail("vq.translate.absent")
     found = table.translate(addr, length, access)
-    if len(found.pieces) > room:
+    # the room is looked at before each look-up, so a byte behind the last piece there is room for asks no question
+    incomplete = found.miss is not None or found.denied is not None
+    if len(found.pieces) > room or (incomplete and len(found.pieces) == room):
         raise fail("vq.translate.pieces")
     miss = found.miss if len(found.pieces) < 2 else _grown(vq, addr, length, found)
     if miss is not None:
@@ -236,6 +240,19 @@ def _get(vq: VhostVirtqueue, area: str, addr: int, length: int) -> bytes:
     return data
 
 
+def _descriptor(vq: VhostVirtqueue, i: int) -> tuple[int, int, int, int]:
+    # (address, length, flags, next); unlike a 16-bit field it may lie in several entries (vhost_copy_from_user)
+    addr = vq.desc + 16 * i
+    if vq.dev.iotlb is None or "desc" in vq.meta_iotlb:
+        return vq.structs.desc.unpack(_get(vq, "desc", addr, 16))
+    try:
+        pieces = translate_desc(vq, addr, 16, VHOST_ACCESS_RO, METADATA_PIECES)
+    except KernelError:
+        vq.signal_error()
+        raise
+    return vq.structs.desc.unpack(b"".join([_copy_in(vq, piece) for piece in pieces]))
+
+
 def _put(vq: VhostVirtqueue, area: str, addr: int, data: bytes) -> None:
     if _store(vq, addr, metadata_uaddr(vq, area, addr, len(data)), data) < len(data):
         raise fail("vq.copy")
@@ -261,6 +278,7 @@ def vhost_vq_init_access(vq: VhostVirtqueue) -> None:
     except KernelError:
         raise fail("net.backend.used") from None
     log_used(vq, 0, 2)
+    vq.signalled_used = None
     try:
         vq.last_used_idx = get_u16(vq, "used", vq.used + 2)
     except KernelError:
@@ -283,14 +301,14 @@ def enable_notify(vq: VhostVirtqueue) -> bool:
         return False
     vq.used_flags &= ~VRING_USED_F_NO_NOTIFY
     if vq.has_feature(VIRTIO_RING_F_EVENT_IDX):
-        stored = _put_or_signal(vq, vq.used + 4 + 8 * vq.num, vq.last_avail_idx)
+        stored = _put_or_signal(vq, vq.used + 4 + 8 * vq.num, vq.avail_idx)
     else:
         stored = _put_or_signal(vq, vq.used, vq.used_flags)
     if not stored:
         return False
     known = vq.avail_idx
     try:
-        vq.avail_idx = _avail_idx(vq)
+        _fetch_avail_idx(vq)
     except KernelError:
         return False
     # before F14 a chain that could not be served counted as new for ever
@@ -310,26 +328,29 @@ def _put_or_signal(vq: VhostVirtqueue, addr: int, value: int) -> bool:
 # -- chains
 
 
-def _avail_idx(vq: VhostVirtqueue) -> int:
+def _fetch_avail_idx(vq: VhostVirtqueue) -> None:
+    # before F14 an index that is refused had been cached, and whoever came next served what it promises
     try:
         avail_idx = get_u16(vq, "avail", vq.avail + 2)
     except KernelError:
         vq.signal_error()
         raise
-    if (avail_idx - vq.last_avail_idx) & 0xFFFF > vq.num:
+    jump = (avail_idx - vq.last_avail_idx) & 0xFFFF > vq.num
+    if not jump or not vq.dev.kernel.on("F14"):
+        vq.avail_idx = avail_idx
+    if jump:
         vq.signal_error()
         raise fail("vq.avail.jump")
-    return avail_idx
 
 
-def vhost_get_vq_desc(vq: VhostVirtqueue) -> Chain | None:
-    """The next chain, translated; None when there is none. Nothing is taken on failure.
+def vhost_get_vq_desc(vq: VhostVirtqueue, room: int = CHAIN_PIECES) -> Chain | None:
+    """The next chain, translated into at most ``room`` pieces; None when there is none. Nothing is taken on failure.
 
     Raises:
         KernelError: EAGAIN a MISS was queued; anything else has signalled the error eventfd.
     """
     if vq.avail_idx == vq.last_avail_idx:
-        vq.avail_idx = _avail_idx(vq)
+        _fetch_avail_idx(vq)
         if vq.avail_idx == vq.last_avail_idx:
             return None
     try:
@@ -337,7 +358,7 @@ def vhost_get_vq_desc(vq: VhostVirtqueue) -> Chain | None:
         if head >= vq.num:
             raise fail("vq.chain.head")
         chain = Chain(head, [], [])
-        _walk(vq, chain)
+        _walk(vq, chain, room)
         if chain.empty:
             _check_log(vq, chain)
     except KernelError as error:
@@ -348,7 +369,7 @@ def vhost_get_vq_desc(vq: VhostVirtqueue) -> Chain | None:
     return chain
 
 
-def _walk(vq: VhostVirtqueue, chain: Chain) -> None:
+def _walk(vq: VhostVirtqueue, chain: Chain, room: int) -> None:
     i, found = chain.head, 0
     while True:
         if i >= vq.num:
@@ -356,35 +377,46 @@ def _walk(vq: VhostVirtqueue, chain: Chain) -> None:
         found += 1
         if found > vq.num:
             raise fail("vq.chain.loop")
-        addr, length, flags, following = vq.structs.desc.unpack(_get(vq, "desc", vq.desc + 16 * i, 16))
+        addr, length, flags, following = _descriptor(vq, i)
         if flags & VRING_DESC_F_INDIRECT:
-            _walk_indirect(vq, chain, addr, length)
+            _walk_indirect(vq, chain, room, addr, length)
         else:
-            _take(vq, chain, addr, length, flags)
+            _take(vq, chain, room, addr, length, flags)
         if not flags & VRING_DESC_F_NEXT:
             return
         i = following
 
 
-def _walk_indirect(vq: VhostVirtqueue, chain: Chain, table: int, size: int) -> None:
+def _walk_indirect(vq: VhostVirtqueue, chain: Chain, room: int, table: int, size: int) -> None:
+    # the table is read in sequence and only as far as the chain goes: whether there is one more is asked of NEXT, where
+    # it is of nobody (from memory of get_indirect(), whose iterator only advances)
     if size % 16:
         raise fail("vq.indirect.length")
     pieces = translate_desc(vq, table, size, VHOST_ACCESS_RO, CHAIN_PIECES)
     if size // 16 > INDIRECT_MAX:
         raise fail("vq.indirect.size")
-    data = b"".join(_copy_in(vq, piece) for piece in pieces)
-    i = found = 0
-    while True:
-        found += 1
-        if found > size // 16 or i >= size // 16:
-            raise fail("vq.indirect.loop")
-        addr, length, flags, following = vq.structs.desc.unpack_from(data, 16 * i)
+    for data in _sixteens(vq, pieces):
+        addr, length, flags, _ = vq.structs.desc.unpack(data)
         if flags & VRING_DESC_F_INDIRECT:
             raise fail("vq.indirect.nested")
-        _take(vq, chain, addr, length, flags)
+        _take(vq, chain, room, addr, length, flags)
         if not flags & VRING_DESC_F_NEXT:
             return
-        i = following
+    raise fail("vq.indirect.loop")
+
+
+def _sixteens(vq: VhostVirtqueue, pieces: list[Piece]) -> Iterator[bytes]:
+    # what the pieces hold, a descriptor at a time, whose parts may lie in several
+    data = b""
+    for piece in pieces:
+        at = 0
+        while at < piece.length:
+            size = min(16 - len(data), piece.length - at)
+            data += _copy_in(vq, Piece(piece.uaddr + at, size, piece.iova + at))
+            at += size
+            if len(data) == 16:
+                yield data
+                data = b""
 
 
 def _check_log(vq: VhostVirtqueue, chain: Chain) -> None:
@@ -394,8 +426,8 @@ def _check_log(vq: VhostVirtqueue, chain: Chain) -> None:
         vq.dev.kernel.violation("kernel.oops", f"{over} entries would be written behind the array of the log")
 
 
-def _take(vq: VhostVirtqueue, chain: Chain, addr: int, length: int, flags: int) -> None:
-    room = CHAIN_PIECES - len(chain.out) - len(chain.into)
+def _take(vq: VhostVirtqueue, chain: Chain, room: int, addr: int, length: int, flags: int) -> None:
+    room -= len(chain.out) + len(chain.into)
     write = bool(flags & VRING_DESC_F_WRITE)
     pieces = translate_desc(vq, addr, length, VHOST_ACCESS_WO if write else VHOST_ACCESS_RO, room)
     if write and not length:
@@ -477,17 +509,26 @@ def add_used_and_signal(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> Non
 
 
 def put_used(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
-    """The elements of :func:`add_used_and_signal`; an error empties ``heads``, and the index stays."""
-    first = vq.last_used_idx
-    try:
-        for head, length in heads:
-            slot = vq.used + 4 + 8 * (vq.last_used_idx & (vq.num - 1))
-            _put_checked(vq, slot, vq.structs.used_elem.pack(head, length))
-            vq.last_used_idx = (vq.last_used_idx + 1) & 0xFFFF
-        log_used(vq, 4 + 8 * (first & (vq.num - 1)), 8 * len(heads), signal=False)
-    except KernelError:
-        heads.clear()
-        vq.signal_error()
+    """The elements of :func:`add_used_and_signal`; what could not be written is taken out of ``heads``.
+
+    They are written in at most two runs, as the ring has an end, and each counts as a whole (``__vhost_add_used_n``).
+    """
+    done = 0
+    while done < len(heads):
+        start = vq.last_used_idx & (vq.num - 1)
+        run = heads[done : done + vq.num - start]
+        elements = b"".join([vq.structs.used_elem.pack(head, length) for head, length in run])
+        try:
+            _put_checked(vq, vq.used + 4 + 8 * start, elements)
+        except KernelError:
+            vq.signal_error()
+            break
+        log_used(vq, 4 + 8 * start, len(elements), signal=False)
+        vq.last_used_idx = (vq.last_used_idx + len(run)) & 0xFFFF
+        if vq.signalled_used is not None and (vq.last_used_idx - vq.signalled_used) & 0xFFFF < len(run):
+            vq.signalled_used = None  # the index went all the way round since
+        done += len(run)
+    del heads[done:]
 
 
 def put_used_idx(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
@@ -499,12 +540,18 @@ def put_used_idx(vq: VhostVirtqueue, heads: list[tuple[int, int]]) -> None:
         log_used(vq, 2, 2)
     except KernelError:
         vq.signal_error()
+        return
+    if vq.dev.kernel.sink:
+        new, old = vq.last_used_idx, (vq.last_used_idx - len(heads)) & 0xFFFF
+        vq.dev.kernel.emit(Kind.USED, vq.dev.name, vq.index, old, new, None, vq.last_avail_idx)
 
 
 def signal_if_wanted(vq: VhostVirtqueue) -> None:
-    """Interrupt the driver unless it wants none (``vhost_signal``)."""
-    if _wants_interrupt(vq):
+    """Interrupt the driver unless it wants none (``vhost_signal``); without a call eventfd nobody is asked."""
+    if vq.call is None or _wants_interrupt(vq):
         vq.signal_call()
+    elif vq.dev.kernel.sink:
+        vq.dev.kernel.emit(Kind.QUIET, vq.dev.name, vq.index, "driver")
 
 
 def _put_checked(vq: VhostVirtqueue, addr: int, data: bytes) -> None:

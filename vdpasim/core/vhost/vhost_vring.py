@@ -14,9 +14,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from vdpasim.core.events import Kind
 from vdpasim.core.rules import fail
 from vdpasim.core.uaccess import access_ok, get_int, get_struct, put_int, put_struct
-from vdpasim.core.vhost.vhost import NUM_MAX, VHOST_FORK_TASK, VhostDev, VhostVirtqueue
+from vdpasim.core.vhost.vhost import NUM_MAX, VHOST_FORK_TASK, VhostDev, VhostVirtqueue, eventfd_name
 from vdpasim.core.vhost.vhost_log import log_access_ok, logs_all, memory_access_ok, vq_log_access_ok
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.vhost_types import (
@@ -69,6 +70,29 @@ def vhost_vring_ioctl(dev: VhostDev, call: Call, request: int, arg: UserBuffer) 
     if handler is None:
         raise fail("vhost.ioctl.unknown")
     handler(dev, vq, call, arg)
+    if dev.kernel.sink and dev.walks_rings:
+        report_vring(vq, request)
+
+
+def report_vring(vq: VhostVirtqueue, request: int) -> None:
+    """Tell of a granted ring request; vhost-vdpa does so when the device has granted it too."""
+    kernel, told = vq.dev.kernel, _told(vq.dev.kernel.abi).get(request)
+    if told is not None:
+        what, value = told
+        kernel.emit(Kind.RING, vq.dev.name, vq.index, what, value(vq))
+
+
+def _addresses(vq: VhostVirtqueue) -> tuple[int, ...]:
+    # the three, and how many of them are addresses of the owner's memory
+    areas = vq.desc, vq.avail, vq.used
+    mm = vq.dev.mm
+    inside = 0 if mm is None else sum(bool(mm.extents(area, 1)) for area in areas)
+    return (*areas, inside)
+
+
+def _base(vq: VhostVirtqueue) -> int:
+    packed = vq.has_feature(VIRTIO_F_RING_PACKED)
+    return vq.last_avail_idx & 0xFFFF | ((vq.last_used_idx & 0xFFFF) << 16 if packed else 0)
 
 
 def vhost_vring_set_num(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: UserBuffer) -> None:
@@ -131,10 +155,7 @@ def vhost_vring_set_base(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: Use
 
 def vhost_vring_get_base(dev: VhostDev, vq: VhostVirtqueue, call: Call, arg: UserBuffer) -> None:
     """GET_VRING_BASE; works while the queue has a backend."""
-    base = vq.last_avail_idx & 0xFFFF
-    if vq.has_feature(VIRTIO_F_RING_PACKED):
-        base |= (vq.last_used_idx & 0xFFFF) << 16
-    put_struct(dev.kernel, arg, vhost_vring_state, index=vq.index, num=base)
+    put_struct(dev.kernel, arg, vhost_vring_state, index=vq.index, num=_base(vq))
 
 
 def _get_eventfd(dev: VhostDev, call: Call, arg: UserBuffer) -> EventFd | None:
@@ -196,6 +217,23 @@ _RING_HANDLERS: dict[str, RingHandler] = {
     "VHOST_GET_VRING_BUSYLOOP_TIMEOUT": vhost_vring_get_busyloop,
 }
 """Ring requests by name; the numbers depend on the kernel's ABI."""
+
+_TOLD: dict[str, tuple[str, Callable[[VhostVirtqueue], object]]] = {
+    "VHOST_SET_VRING_NUM": ("num", lambda vq: vq.num),
+    "VHOST_SET_VRING_ADDR": ("addr", _addresses),
+    "VHOST_SET_VRING_BASE": ("base", _base),
+    "VHOST_GET_VRING_BASE": ("get-base", _base),
+    "VHOST_SET_VRING_KICK": ("kick", lambda vq: eventfd_name(vq.kick)),
+    "VHOST_SET_VRING_CALL": ("call", lambda vq: eventfd_name(vq.call)),
+    "VHOST_SET_VRING_ERR": ("err", lambda vq: eventfd_name(vq.error)),
+}
+"""What a RING event says of a request."""
+
+
+@cache
+def _told(abi: Abi) -> dict[int, tuple[str, Callable[[VhostVirtqueue], object]]]:
+    return {getattr(uapi, name).request(abi): row for name, row in _TOLD.items()}
+
 
 @cache
 def _ring_table(abi: Abi) -> dict[int, RingHandler]:

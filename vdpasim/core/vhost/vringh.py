@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.faults import cut_short
 from vdpasim.core.ports import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from vdpasim.core.rules import fail, hit
@@ -160,7 +161,9 @@ class Vringh:
     """The map, its version, that of memory, and the address space that the windows are good for."""
     on_dma: DmaObserver = attrs.field(kw_only=True)
     device: str = attrs.field(kw_only=True, default="")
-    """The device's name, for fault plans."""
+    """The device's name, for fault plans and events."""
+    index: int = attrs.field(kw_only=True, default=0)
+    """The queue's number, for events."""
 
     def __attrs_post_init__(self) -> None:
         self.used_idx_access = VHOST_ACCESS_RO if self.kernel.on("used-idx-read-perm") else VHOST_ACCESS_WO
@@ -291,7 +294,7 @@ class Vringh:
         if iov.i < len(iov.segments):
             iova, size = iov.segments[iov.i]
             room = size - iov.consumed
-            if length <= room or iov.i + 1 == len(iov.segments):
+            if room and (length <= room or iov.i + 1 == len(iov.segments)):
                 data = self.copy_from(iova + iov.consumed, min(length, room))
                 iov.step(len(data))
                 return data
@@ -370,9 +373,22 @@ class Vringh:
 
     def put_used_idx(self) -> None:
         """The second half."""
-        following = (self.last_used_idx + 1) & 0xFFFF
+        before = self.last_used_idx
+        following = (before + 1) & 0xFFFF
+        found = self._found_used() if self.kernel.sink else None
         self.putu16(self.used + 2, following)
         self.last_used_idx = following
+        if self.kernel.sink:
+            moved = before, following, found, self.last_avail_idx
+            self.kernel.emit(Kind.USED, self.device, self.index, *moved)
+
+    def _found_used(self) -> int | None:
+        # what the driver would read as used->idx now; only for those who watch, so it is no access of the device
+        pieces = self.map.table.translate(self.used + 2, 2, self.used_idx_access).pieces
+        if len(pieces) != 1:
+            return None
+        data = (self.mm or self.pages).read(pieces[0][1], 2)
+        return int(self.structs.u16.unpack(data)[0]) if len(data) == 2 else None
 
     def need_notify(self) -> bool:
         """Whether the driver wants an interrupt; unreadable flags say no (``vringh_need_notify_iotlb``).
@@ -380,7 +396,13 @@ class Vringh:
         Raises:
             KernelError: the flags cannot be read.
         """
-        return not self.getu16(self.avail) & VRING_AVAIL_F_NO_INTERRUPT
+        return self._wanted(not self.getu16(self.avail) & VRING_AVAIL_F_NO_INTERRUPT)
+
+    def _wanted(self, wanted: bool) -> bool:
+        # the answer of need_notify(), told to those who watch if it is no
+        if not wanted and self.kernel.sink:
+            self.kernel.emit(Kind.QUIET, self.device, self.index, "driver")
+        return wanted
 
     # -- access through the map
 

@@ -1,0 +1,159 @@
+"""Entries are not UPDATEs: what one message mapped may be many entries, or none (LU16, LU17).
+
+A device with user addresses gets an entry for each mapping of the owner's that the range touches, and only where that
+is a shared mapping of a file; a device that pins gets one for each run of neighbouring frames. The program sees neither
+and is told neither: UPDATE returns its 72 bytes. REMAP of the posted series wants exactly one entry. The documented
+rule, that it must have the arguments of the UPDATE, is then a rule nobody can follow; ``live-update-fixed`` keeps it.
+"""
+
+import errno
+from typing import Literal
+
+from vdpasim.scenario import refused, scenario
+from vdpasim.sim import Simulator
+from vdpasim.uapi import virtio_blk as blk
+from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
+from vdpasim.vmm.blk import IOVA, RAM
+from vdpasim.vmm.live_disk import attempt, disk, text, works
+from vdpasim.vmm.live_update import BLOCK, GAP, NEW_ADDRESS, Block, LiveUpdate, LiveVmm
+
+V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
+
+OLD_ADDRESS = 0x5000_0000_0000
+BEHIND = IOVA + 4 * RAM
+"""Where the pieces begin for the device."""
+
+Border = Literal["object", "protection"]
+
+
+async def split(sim: Simulator, pieces: int, border: Border) -> LiveVmm:
+    """A VMM with the pieces as blocks behind the first, all of them given to the device by one UPDATE."""
+    vmm = await disk(sim, blocks=1)
+    process = vmm.process
+    whole = process.memfd("whole", pieces * BLOCK)
+    for number in range(pieces):
+        memfd = whole if border == "protection" else process.memfd(f"piece{number}", BLOCK)
+        at, offset = OLD_ADDRESS + number * BLOCK, number * BLOCK if memfd is whole else 0
+        region = process.mmap(BLOCK, memfd, addr=at, offset=offset)
+        if memfd is whole and number % 2:
+            process.mprotect(at, BLOCK, PROT_READ | PROT_WRITE | PROT_EXEC)
+        vmm.blocks.append(Block(BEHIND + number * BLOCK, BLOCK, memfd, region))
+        await vmm.write_sector(number + 1, text(number + 1))
+    await vmm.device.iotlb_update(BEHIND, pieces * BLOCK, OLD_ADDRESS)
+    return vmm
+
+
+def update_of(vmm: LiveVmm, border: Border) -> LiveUpdate:
+    """A live update whose new image has the pieces side by side again."""
+    addresses = [NEW_ADDRESS, *(NEW_ADDRESS + GAP + number * BLOCK for number in range(len(vmm.blocks) - 1))]
+
+    async def map_memory(update: LiveUpdate) -> None:
+        for number, block in enumerate(update.vmm.blocks):
+            offset = (number - 1) * BLOCK if number and border == "protection" else 0
+            block.region = vmm.process.mmap(block.size, block.memfd, addr=update.place(number), offset=offset)
+        vmm.moved(vmm.blocks[0].region)
+
+    return LiveUpdate(vmm, addresses=addresses).replace("map-memory", map_memory)
+
+
+async def remap_whole(update: LiveUpdate) -> None:
+    """REMAP with the arguments of the UPDATEs."""
+    vmm = update.vmm
+    pieces = vmm.blocks[1:]
+    await vmm.device.batch_begin()
+    await vmm.device.iotlb_remap(IOVA, RAM, vmm.ram.addr)
+    await vmm.device.iotlb_remap(BEHIND, len(pieces) * BLOCK, pieces[0].region.addr)
+    await vmm.device.batch_end()
+
+
+DOMAIN = {"pieces": range(2, 5), "border": ("object", "protection")}
+
+
+@scenario(kernel=(V1, V2, FIXED), tags=("LU16", "objection:same-pages"), domain=DOMAIN)
+async def lu16_arguments_of_the_update(sim: Simulator, *, pieces: int = 3, border: Border = "object") -> None:
+    """The documented way, REMAP as one UPDATEd: EINVAL where the old image had it in several mappings."""
+    update = update_of(await split(sim, pieces, border), border)
+    if sim.kernel.switches.spec == FIXED:
+        await works(await update.replace("remap", remap_whole).run())
+        return
+
+    async def documented(update: LiveUpdate) -> None:
+        new = update.vmm
+        with refused(errno.EFAULT, inside=errno.EINVAL):
+            await new.device.iotlb_remap(BEHIND, pieces * BLOCK, new.blocks[1].region.addr)
+
+    await works(await update.before("remap", documented).run())
+
+
+@scenario(kernel=(V1, V2), tags="LU16:twin", domain=DOMAIN)
+async def lu16_fixed(sim: Simulator, *, pieces: int = 3, border: Border = "object") -> None:
+    """A VMM that knows what the kernel does with mappings remembers its own, and sends a REMAP for each."""
+    await works(await update_of(await split(sim, pieces, border), border).run())
+
+
+@scenario(
+    kernel=(V1, V2, FIXED),
+    tags=("LU16", "objection:same-pages"),
+    domain={"blocks": range(1, 4)},
+)
+async def lu16_physical_pieces(sim: Simulator, *, blocks: int = 2) -> None:
+    """A device that pins, and says that it needs REMAP: its entries are runs of frames, which no program ever sees."""
+    vmm = await disk(sim, blocks=blocks, use_va=False, advertise="NEW_OWNER,IOTLB_REMAP")
+
+    async def hopeless(update: LiveUpdate) -> None:
+        for block in update.vmm.blocks:
+            with refused(errno.EFAULT, inside=errno.EOPNOTSUPP if sim.kernel.switches.spec == FIXED else errno.EINVAL):
+                await update.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+
+    await works(await LiveUpdate(vmm).replace("remap", hopeless).run())
+
+
+# -- memory that is skipped
+
+
+async def with_a_hole(sim: Simulator, *, before: int, behind: int, shared: bool) -> LiveVmm:
+    """One UPDATE over shared blocks with one between them that is private, unless it is ``shared`` too."""
+    vmm = await disk(sim, blocks=1)
+    process = vmm.process
+    for number in range(before + 1 + behind):
+        memfd = process.memfd(f"piece{number}", BLOCK)
+        at = OLD_ADDRESS + number * BLOCK
+        region = process.mmap(BLOCK, memfd, addr=at, shared=shared or number != before)
+        vmm.blocks.append(Block(BEHIND + number * BLOCK, BLOCK, memfd, region))
+        await vmm.write_sector(number + 1, text(number + 1))
+    await vmm.device.iotlb_update(BEHIND, (before + 1 + behind) * BLOCK, OLD_ADDRESS)
+    return vmm
+
+
+@scenario(kernel=(V1, V2, FIXED), tags="LU17", domain={"before": range(3), "behind": range(3)})
+async def lu17_private_memory(sim: Simulator, *, before: int = 1, behind: int = 1) -> None:
+    """UPDATE over a private mapping maps nothing there and says nothing: no DMA reaches it, and REMAP is ENOENT."""
+    vmm = await with_a_hole(sim, before=before, behind=behind, shared=False)
+    hole = 1 + before
+    assert await attempt(vmm, hole) == blk.VIRTIO_BLK_S_IOERR, "before the live update"
+
+    async def piece_by_piece(update: LiveUpdate) -> None:
+        new = update.vmm
+        await new.device.batch_begin()
+        for number, block in enumerate(new.blocks):
+            if number == hole:
+                with refused(errno.EFAULT, inside=errno.ENOENT):
+                    await new.device.iotlb_remap(block.iova, block.size, block.region.addr)
+            elif number == 0 or sim.kernel.switches.spec != FIXED:
+                await new.device.iotlb_remap(block.iova, block.size, block.region.addr)
+        if sim.kernel.switches.spec == FIXED and before + behind:
+            await new.device.iotlb_remap(BEHIND, (before + 1 + behind) * BLOCK, new.blocks[1].region.addr)
+        await new.device.batch_end()
+
+    vmm = await update_of(vmm, "object").replace("remap", piece_by_piece).run()
+    await works(vmm, *(number for number in range(len(vmm.blocks)) if number != hole))
+    assert await attempt(vmm, hole) == blk.VIRTIO_BLK_S_IOERR, "after it"
+
+
+@scenario(kernel=(V1, V2, FIXED), tags="LU17:twin", domain={"before": range(3), "behind": range(3)})
+async def lu17_fixed(sim: Simulator, *, before: int = 1, behind: int = 1) -> None:
+    """The same with guest memory that is shared everywhere."""
+    update = update_of(await with_a_hole(sim, before=before, behind=behind, shared=True), "object")
+    if sim.kernel.switches.spec == FIXED:
+        update.replace("remap", remap_whole)
+    await works(await update.run())

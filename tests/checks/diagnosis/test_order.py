@@ -1,0 +1,85 @@
+"""Too early, too late, never."""
+
+from __future__ import annotations
+
+from tests.checks.diagnosis.support import boot, made, numbers, read, update
+from vdpasim.checks.diagnosis import diagnose
+from vdpasim.core.events import Kind
+from vdpasim.sim import Simulator
+from vdpasim.vmm.live_update import LiveUpdate
+
+
+async def but_the_last(plan: LiveUpdate) -> None:
+    for block in plan.vmm.blocks[:-1]:
+        await plan.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+    await plan.vmm.device.batch_begin()
+    await plan.vmm.device.batch_end()
+
+
+def test_run_before_remap() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.move("remap", before="start-vcpus"))
+
+    assert numbers(story)[0] == 1
+
+
+def test_no_remap_at_all() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.skip("remap"))
+
+    assert numbers(story)[0] == 4
+
+
+def test_a_device_that_pins_needs_none() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan)
+
+    assert numbers(story, use_va=False) == []
+
+
+def test_one_forgotten() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", but_the_last), block=2)
+
+    assert numbers(story)[0] == 25
+
+
+def test_forgotten_and_never_used_is_not_told() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", but_the_last), block=0)
+
+    assert 25 not in numbers(story)
+
+
+def test_forgotten_twice() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await update(sim, lambda plan: plan.replace("remap", but_the_last))
+        plan = LiveUpdate(vmm, addresses=[0x1000_0000_0000 * n for n in (1, 2, 3)]).replace("remap", but_the_last)
+        await read(sim, await plan.run(), 2)
+
+    assert numbers(story)[0] == 64
+
+
+def test_handed_over_as_it_runs() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.skip("suspend", "run"))
+
+    assert 2 in numbers(story)
+
+
+def test_moves_bytes_while_it_is_suspended() -> None:
+    async def story(sim: Simulator) -> None:
+        await (await boot(sim, 1)).device.suspend()
+
+    sim = Simulator()
+    events: list[tuple[object, ...]] = []
+    sim.listen(events.append)
+    sim.run(story)
+    assert diagnose(events) == []
+    dma = next(event for event in events if event[3] == Kind.DMA)
+    events.append((sim.kernel.seq + 1, *dma[1:]))
+    assert [one.number for one in diagnose(events)] == [5]
+
+
+def test_events_without_their_calls_are_read() -> None:
+    assert diagnose(made(("w", Kind.DMA, "disk", 0, 0, 1, 1, 9, "va", ()), ("w", Kind.KICK, "x", 0))) == []

@@ -1,0 +1,79 @@
+"""Who asked for the device."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tests.checks.diagnosis.support import boot, numbers, read
+from vdpasim.uapi.vhost import VHOST_RESET_OWNER
+from vdpasim.vmm.blk import IOVA, RAM
+from vdpasim.vmm.handles import VhostVdpa
+from vdpasim.vmm.live_update import LiveUpdate
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
+
+
+def test_the_owner_itself() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        with suppress(OSError):
+            await vmm.device.new_owner()
+
+    assert numbers(story) == [29]
+
+
+def test_nobodys_device() -> None:
+    async def story(sim: Simulator) -> None:
+        file = await sim.process("vmm").open(sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+        with suppress(OSError):
+            await VhostVdpa(file).new_owner()
+
+    assert numbers(story) == [30]
+
+
+def test_a_small_limit() -> None:
+    async def story(sim: Simulator) -> None:
+        with suppress(OSError):
+            await LiveUpdate(await boot(sim), memlock=4096).run()
+
+    assert 31 in numbers(story, use_va=False)[:3]
+
+
+def test_the_old_ways() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        await vmm.device.suspend()
+        await vmm.process.exec()
+        with suppress(OSError):
+            await vmm.device.call(VHOST_RESET_OWNER, bytes(8))
+        with suppress(OSError):
+            await vmm.device.set_owner()
+        with suppress(OSError):
+            await vmm.device.iotlb_invalidate(IOVA, RAM)
+        with suppress(OSError):
+            await vmm.device.iotlb_remap(IOVA, RAM, 0)
+
+    assert numbers(story) == [38, 37, 3, 33]
+
+
+def test_a_third_process() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        await VhostVdpa(sim.process("helper").receive(vmm.file)).new_owner()
+        await read(sim, vmm)
+
+    assert numbers(story)[0] == 35
+
+
+def test_the_new_owner_goes() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        held = VhostVdpa(sim.process("helper").receive(vmm.file))
+        new = (await LiveUpdate(vmm, way="transfer").run(until="new-owner")).process
+        await new.exit()
+        with suppress(OSError):
+            await held.iotlb_invalidate(IOVA, RAM)
+
+    assert 36 in numbers(story, use_va=False)[:2]

@@ -1,0 +1,125 @@
+"""What REMAP was told, and when the device heard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checks.diagnosis.support import boot, numbers, update
+from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
+from vdpasim.vmm.blk import IOVA, RAM
+from vdpasim.vmm.live_update import BLOCK, LiveUpdate, LiveVmm
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
+
+PAGE = 4096
+Wrong = Callable[[LiveVmm], Awaitable[object]]
+
+
+def refused(wrong: Wrong, kernel: str = "6.12+live-update-v1") -> list[int]:
+    async def before(plan: LiveUpdate) -> None:
+        with suppress(OSError):
+            await wrong(plan.vmm)
+
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.before("remap", before))
+
+    return numbers(story, kernel)
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [
+        (7, lambda vmm: vmm.device.iotlb_remap(IOVA, PAGE, vmm.ram.addr)),
+        (8, lambda vmm: vmm.device.iotlb_remap(IOVA, RAM + 4 * BLOCK, vmm.ram.addr)),
+        (9, lambda vmm: vmm.device.iotlb_remap(0, PAGE, vmm.ram.addr)),
+        (10, lambda vmm: vmm.device.iotlb(VHOST_IOTLB_REMAP, iova=IOVA, size=RAM, uaddr=vmm.ram.addr, perm=3)),
+        (11, lambda vmm: vmm.device.iotlb_remap((1 << 64) - PAGE, 2 * PAGE, vmm.ram.addr)),
+        (21, lambda vmm: vmm.device.iotlb_update(IOVA, RAM, vmm.ram.addr)),
+        (26, lambda vmm: vmm.device.iotlb_remap(IOVA, RAM, vmm.ram.addr, asid=1)),
+    ],
+)
+def test_a_wrong_message_is_told_by_its_range(number: int, wrong: Wrong) -> None:
+    assert refused(wrong)[0] == number
+
+
+def test_outside_of_a_batch() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan, block=2, batched=False)
+
+    assert numbers(story)[0] == 12
+    assert numbers(story, "6.12+live-update-fixed") == []
+
+
+def test_a_push_that_fails() -> None:
+    async def story(sim: Simulator) -> None:
+        async def failing(plan: LiveUpdate) -> None:
+            sim.inject("set_map:1")
+
+        await update(sim, lambda plan: plan.before("remap", failing))
+
+    assert numbers(story)[0] == 13
+
+
+def test_a_batch_from_before() -> None:
+    async def story(sim: Simulator) -> None:
+        async def begin(plan: LiveUpdate) -> None:
+            await plan.vmm.device.batch_begin()
+
+        await update(sim, lambda plan: plan.replace("end-batch", begin), batched=False)
+
+    assert numbers(story)[0] == 14
+
+
+def test_swapped_blocks() -> None:
+    async def story(sim: Simulator) -> None:
+        async def swapped(plan: LiveUpdate) -> None:
+            first, *rest = plan.vmm.blocks
+            device = plan.vmm.device
+            await device.batch_begin()
+            await device.iotlb_remap(first.iova, first.size, first.region.addr)
+            for block, other in zip(rest, reversed(rest), strict=True):
+                await device.iotlb_remap(block.iova, block.size, other.region.addr)
+            await device.batch_end()
+
+        await update(sim, lambda plan: plan.replace("remap", swapped), block=1)
+
+    assert numbers(story)[0] == 6
+
+
+def test_taken_away_between_the_list_and_its_remap() -> None:
+    async def gone(vmm: LiveVmm) -> None:
+        block = vmm.blocks.pop()
+        await vmm.device.iotlb_invalidate(block.iova, block.size)
+        await vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+
+    assert refused(gone)[0] == 23
+
+
+def test_taken_away_and_given_anew() -> None:
+    async def anew(vmm: LiveVmm) -> None:
+        for block in vmm.blocks:
+            await vmm.device.iotlb_invalidate(block.iova, block.size)
+            await vmm.device.iotlb_update(block.iova, block.size, block.region.addr)
+
+    assert refused(anew) == [22]
+
+
+def test_a_device_of_single_entries() -> None:
+    async def story(sim: Simulator) -> None:
+        with suppress(OSError):
+            await update(sim, lambda plan: plan)
+
+    assert numbers(story, "6.12+live-update-v2+lu-advertise", batch_mapping=False)[0] == 19
+
+
+def test_an_update_that_mapped_nothing() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim, 1)
+        await vmm.device.iotlb_update(1 << 40, PAGE, vmm.process.mmap(PAGE).addr)
+
+    assert numbers(story) == [17]

@@ -1,0 +1,89 @@
+"""``vmm.stale-ring-base``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checks import stories
+from tests.checks.support import feed
+from vdpasim.checks.vmm_ring_base import VmmRingBase
+from vdpasim.core.events import Kind
+from vdpasim.vmm.blk import IOVA, QUEUE_NUM
+from vdpasim.vmm.guest import Virtqueue
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
+
+DEV = "vhost-vdpa-0"
+
+
+@pytest.fixture
+def check() -> VmmRingBase:
+    """A device that ran; 5 requests were answered."""
+    one = VmmRingBase()
+    feed(one, Kind.OPEN, device=DEV, below="disk", family="vhost-vdpa")
+    status(one, 0xB, 0xF)
+    feed(one, Kind.USED, device="disk", queue=0, old=4, new=5, found=4, taken=5)
+    return one
+
+
+def status(check: VmmRingBase, old: int, new: int) -> None:
+    feed(check, Kind.STATUS, device=DEV, old=old, new=new)
+
+
+def ring(check: VmmRingBase, what: str, value: int) -> None:
+    feed(check, Kind.RING, device=DEV, queue=0, what=what, value=value)
+
+
+@pytest.mark.parametrize(("base", "wanted"), [(0, 0), (5, 0), (7, 0), (6, 1), (0x8000_8000, 0)])
+def test_behind_a_reset_a_base_is_0_or_was_saved(check: VmmRingBase, base: int, wanted: int) -> None:
+    ring(check, "get-base", 7)
+    status(check, 0xF, 0)
+    ring(check, "base", base)
+    assert [finding.id for finding in check.findings] == ["vmm.stale-ring-base"] * wanted
+
+
+def test_what_was_saved_in_an_earlier_life_is_stale(check: VmmRingBase) -> None:
+    ring(check, "get-base", 7)
+    status(check, 0xF, 0)
+    status(check, 0xB, 0xF)
+    status(check, 0xF, 0)
+    ring(check, "base", 7)
+    assert len(check.findings) == 1
+
+
+def test_a_device_that_never_ran_may_have_been_saved_elsewhere() -> None:
+    check = VmmRingBase()
+    status(check, 3, 0)
+    ring(check, "base", 7)
+    assert check.findings == []
+
+
+def test_an_index_in_memory_that_is_behind_is_stale(check: VmmRingBase) -> None:
+    feed(check, Kind.USED, device="disk", queue=0, old=5, new=6, found=0, taken=6)
+    assert len(check.findings) == 1
+
+
+async def rebooted(sim: Simulator, *, base: int) -> None:
+    # the guest of the second start makes its ring anew
+    vmm = await stories.boot(sim)
+    await vmm.write_sector(0, bytes(512))
+    saved = await vmm.device.get_vring_base(0) if base < 0 else base
+    vmm.vq = Virtqueue(vmm.ram, IOVA, QUEUE_NUM)
+    vmm.ram.write(0, bytes(0x8000))
+    await stories.restart(vmm, saved)
+
+
+async def from_0(sim: Simulator) -> None:
+    await rebooted(sim, base=0)
+
+
+async def from_nowhere(sim: Simulator) -> None:
+    await rebooted(sim, base=9)
+
+
+def test_a_base_that_comes_from_nowhere_is_caught() -> None:
+    assert stories.watch(from_0) == []
+    assert stories.ids(from_nowhere) == {"vmm.stale-ring-base"}

@@ -1,0 +1,81 @@
+"""``vmm.left-suspended``."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checks import stories
+from tests.checks.support import feed
+from vdpasim.checks.vmm_suspended import VmmSuspended
+from vdpasim.core.events import Kind
+from vdpasim.scenario import refused
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
+
+DEV = "vhost-vdpa-0"
+
+
+@pytest.fixture
+def check() -> VmmSuspended:
+    """Suspended."""
+    one = VmmSuspended()
+    feed(one, Kind.SUSPEND, device=DEV, old=0, new=1)
+    return one
+
+
+def step(check: VmmSuspended, ret: int, file: str = "/dev/" + DEV) -> None:
+    feed(check, Kind.EXIT, op="ioctl", file=file, ret=ret, handler_errno=0, rule=None)
+
+
+def found(check: VmmSuspended) -> list[str]:
+    check.finish()
+    return [finding.id for finding in check.findings]
+
+
+@pytest.mark.parametrize(("ret", "wanted"), [(0, 0), (-errno.EAGAIN, 0), (-errno.EINTR, 0), (-errno.EPERM, 1)])
+def test_a_failed_step_needs_an_answer(check: VmmSuspended, ret: int, wanted: int) -> None:
+    step(check, ret)
+    assert len(found(check)) == wanted
+
+
+def test_a_step_on_another_file_is_not_one(check: VmmSuspended) -> None:
+    step(check, -errno.EPERM, "/dev/vhost-vdpa-1")
+    assert found(check) == []
+
+
+@pytest.mark.parametrize("way", ["resume", "reset", "close"])
+def test_the_way_back(check: VmmSuspended, way: str) -> None:
+    step(check, -errno.EPERM)
+    if way == "resume":
+        feed(check, Kind.SUSPEND, device=DEV, old=1, new=0)
+    elif way == "reset":
+        feed(check, Kind.STATUS, device=DEV, old=0xF, new=0)
+    else:
+        feed(check, Kind.GONE, what="file", name=DEV)
+    assert found(check) == []
+
+
+async def refused_handover(sim: Simulator, *, back: bool) -> None:
+    vmm = await stories.boot(sim)
+    await vmm.device.suspend()
+    with refused(errno.EFAULT):
+        await vmm.device.new_owner()
+    if back:
+        await vmm.device.resume()
+
+
+async def gave_up(sim: Simulator) -> None:
+    await refused_handover(sim, back=False)
+
+
+async def went_back(sim: Simulator) -> None:
+    await refused_handover(sim, back=True)
+
+
+def test_giving_up_is_caught_and_going_back_is_not() -> None:
+    assert stories.ids(gave_up) == {"vmm.left-suspended"}
+    assert stories.watch(went_back) == []

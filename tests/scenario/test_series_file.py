@@ -1,0 +1,107 @@
+"""``--series``: files that hold one, files that do not, and the profile strings they make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vdpasim.core import series
+from vdpasim.core.profiles import IMPLIED, parse
+from vdpasim.core.rules import RULES
+from vdpasim.core.switches import SWITCHES
+from vdpasim.scenario import series_file
+from vdpasim.scenario.loader import ScenarioError
+from vdpasim.scenario.series_file import on_kernel, on_kernels, series_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MENDED = """
+from vdpasim.core.series.live_update import REMAP_V2, V2
+from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
+
+SERIES = V2.derive(
+    "my-v3", "v2 with the push behind the store",
+    messages={VHOST_IOTLB_REMAP: REMAP_V2.moved("push", behind="store")},
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """What is registered within a test is forgotten behind it."""
+    series.load()
+    tables: list[dict[Any, Any]] = [series.SERIES, SWITCHES, RULES, IMPLIED, series_file._loaded]
+    saved = [dict(table) for table in tables]
+    yield
+    for table, before in zip(tables, saved, strict=True):
+        table.clear()
+        table.update(before)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.py"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_a_file_brings_a_switch(tmp_path: Path) -> None:
+    assert series_name(written(tmp_path, MENDED)) == "my-v3"
+    assert "my-v3" in parse("tip+my-v3")
+
+
+def test_a_file_is_registered_once(tmp_path: Path) -> None:
+    path = written(tmp_path, MENDED)
+    assert series_name(path) == series_name(path) == "my-v3"
+
+
+@pytest.mark.parametrize("name", ["mainline", "live-update-v1", "live-update-fixed"])
+def test_what_is_known_needs_no_file(name: str) -> None:
+    assert series_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a file holds one series of its own; here is none"),
+        (MENDED + 'OTHER = V2.derive("my-v4", "")', "here is my-v3, my-v4"),
+        (MENDED.replace('"push"', '"pull"'), "ValueError: there is no step 'pull'"),
+        (MENDED.replace("my-v3", "F1"), "switch 'F1' is there already"),
+        (MENDED.replace("my-v3", "live-update-v1"), "is registered twice"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def", "SyntaxError"),
+    ],
+)
+def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        series_name(written(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_neither_is_told_with_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"neither a series nor a file; the series are mainline, live-update-v1"):
+        series_name(str(tmp_path / "nothing.py"))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name", "made"),
+    [
+        ("6.12", "live-update-v1", "6.12+live-update-v1"),
+        ("6.12+live-update-v1", "mainline", "6.12"),
+        ("6.12+live-update-v1-F3", "live-update-fixed", "6.12-F3+live-update-fixed"),
+        ("6.12+live-update-v1", "live-update-v2", "6.12+live-update-v2+lu-advertise"),
+        ("6.12+live-update-v2", "live-update-fixed", "6.12+live-update-fixed"),
+        ("6.12+live-update-v2+lu-advertise", "live-update-v1", "6.12+live-update-v1"),
+        ("tip+live-update-v2+lu-advertise", "mainline", "tip"),
+    ],
+)
+def test_a_series_takes_the_place_of_the_one_that_is_there(kernel: str, name: str, made: str) -> None:
+    assert on_kernel(kernel, name) == made
+
+
+def test_a_story_of_two_series_runs_once() -> None:
+    kernels = ("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "tip")
+    assert on_kernels(kernels, "live-update-fixed") == ["6.12+live-update-fixed", "tip+live-update-fixed"]

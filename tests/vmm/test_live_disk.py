@@ -1,0 +1,61 @@
+"""A disk for stories of live update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vdpasim.sim import Simulator
+from vdpasim.uapi import virtio_blk as blk
+from vdpasim.vmm.live_disk import UNANSWERED, attempt, disk, occupy, two_spaces, works
+
+if TYPE_CHECKING:
+    from vdpasim.vmm.live_update import LiveVmm
+
+V1 = "6.12+live-update-v1"
+
+
+def test_a_disk_works_until_it_does_not() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await disk(sim, blocks=2)
+        await works(vmm)
+        assert await attempt(vmm, 1) == blk.VIRTIO_BLK_S_OK
+        await works(vmm, 1)
+        await vmm.device.iotlb_invalidate(vmm.blocks[1].iova, vmm.blocks[1].size)
+        assert await attempt(vmm, 1) == blk.VIRTIO_BLK_S_IOERR
+        await works(vmm, 0)
+        await vmm.device.suspend()
+        assert await attempt(vmm) == UNANSWERED
+
+    Simulator(V1).run(story)
+
+
+def test_what_is_not_there_does_not_work() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await disk(sim, blocks=2)
+        await vmm.write_sector(1, bytes(512))
+        await works(vmm)
+
+    with pytest.raises(AssertionError, match="block 1 has something else"):
+        Simulator(V1).run(story)
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_second_space_has_the_same_addresses_and_memory_of_its_own(second: bool) -> None:
+    async def story(sim: Simulator) -> LiveVmm:
+        vmm = await two_spaces(sim, second=second)
+        await works(vmm, 0, 1, 2)
+        return vmm
+
+    vmm = Simulator(V1).run(story)
+    doubles = vmm.blocks[3:]
+    assert [block.asid for block in doubles] == [1, 1] * second
+    assert [block.iova for block in doubles] == [block.iova for block in vmm.blocks[1:3]] * second
+
+
+def test_what_occupies_a_place_is_new_memory() -> None:
+    process = Simulator(V1).process("vmm")
+    assert occupy(process, 1 << 32, 4096).read(0, 4) == bytes(4)
+    with pytest.raises(OSError, match="Bad address"):
+        process.read((1 << 32) + 4096, 1)

@@ -1,0 +1,189 @@
+"""The sequence of a live update: whole, and with steps skipped, moved, replaced and surrounded."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vdpasim.checks.standard import standard
+from vdpasim.sim import Simulator
+from vdpasim.vmm.live_update import ACTIONS, STEPS, LiveUpdate, LiveVmm
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
+BLOCKS = 3
+
+
+def play(story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any) -> tuple[Any, list[str]]:
+    """A VMM with three blocks of memory, and a sector on disk for each; what the story says, what the checks found."""
+    sim = Simulator(kernel)
+    checks = standard()
+    for check in checks:
+        sim.listen(check.event)
+
+    async def body(machine: Simulator) -> Any:
+        path = machine.vdpa.dev_add("disk", mgmtdev="vdpasim_blk", **options).path
+        vmm = await LiveVmm.boot(machine.process("vmm"), path, blocks=BLOCKS)
+        for number in range(BLOCKS):
+            await vmm.write_sector(number, bytes([number + 1]) * 512)
+        return await story(vmm)
+
+    answer = sim.run(body)
+    for check in checks:
+        check.finish()
+    return answer, sorted({finding.id for check in checks for finding in check.findings})
+
+
+async def sectors(vmm: LiveVmm) -> list[int]:
+    """The sectors, each read into a block of its own."""
+    return [(await vmm.read_into(number, number))[0] for number in range(BLOCKS)]
+
+
+ALL = list(range(1, BLOCKS + 1))
+
+
+def test_every_step_has_an_action_and_the_other_way_round() -> None:
+    assert [step.name for step in STEPS] == list(ACTIONS)
+    assert {step.who for step in STEPS} == {"old", "new"}
+
+
+@pytest.mark.parametrize("kernel", [V1, V2, FIXED])
+@pytest.mark.parametrize("variant", ["resume", "reset"])
+@pytest.mark.parametrize("way", ["exec", "transfer"])
+@pytest.mark.parametrize("use_va", [True, False])
+def test_the_whole_of_it_leaves_a_device_that_works(kernel: str, variant: Any, way: Any, use_va: bool) -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        return await sectors(await LiveUpdate(vmm, variant=variant, way=way).run())
+
+    assert play(story, kernel, use_va=use_va) == (ALL, [])
+
+
+def test_the_new_image_has_memory_where_it_was_told() -> None:
+    places = [0x6000_0000_0000, 0x7000_0000_0000, 0x5000_0000_0000]
+
+    async def story(vmm: LiveVmm) -> list[int]:
+        after = await LiveUpdate(vmm, addresses=places).run()
+        return [block.region.addr for block in after.blocks]
+
+    assert play(story) == (places, [])
+
+
+@pytest.mark.parametrize(("order", "stale"), [("forward", 2), ("reverse", 0)])
+def test_without_a_batch_the_last_block_sent_is_stale(order: Any, stale: int) -> None:
+    async def story(vmm: LiveVmm) -> None:
+        await LiveUpdate(vmm, batched=False, order=order).run(until="run")
+
+    assert play(story)[1] == ["iotlb.divergence"]
+
+
+def test_a_step_that_is_skipped_is_not_made() -> None:
+    async def story(vmm: LiveVmm) -> list[str]:
+        update = LiveUpdate(vmm).skip("remap", "kick")
+        await update.run()
+        return update.done
+
+    done, _ = play(story)
+    assert "remap" not in done
+    assert "run" in done
+
+
+def test_a_step_that_is_moved_is_made_there() -> None:
+    async def story(vmm: LiveVmm) -> list[str]:
+        update = LiveUpdate(vmm).move("remap", before="new-owner")
+        with pytest.raises(OSError) as refused:
+            await update.run()
+        assert refused.value.errno == errno.EFAULT
+        return update.done
+
+    done, _ = play(story)
+    assert done[-1] == "map-memory"
+
+
+def test_actions_before_instead_and_after() -> None:
+    log: list[str] = []
+
+    def note(word: str) -> Callable[[LiveUpdate], Awaitable[None]]:
+        async def action(update: LiveUpdate) -> None:
+            log.append(word)
+
+        return action
+
+    async def story(vmm: LiveVmm) -> None:
+        update = LiveUpdate(vmm).before("save", note("before")).after("save", note("after"))
+        await update.replace("save", note("instead")).run(until="save")
+
+    play(story)
+    assert log == ["before", "instead", "after"]
+
+
+def test_it_goes_on_where_it_stopped() -> None:
+    async def story(vmm: LiveVmm) -> list[str]:
+        update = LiveUpdate(vmm)
+        await update.run(until="suspend")
+        await update.run()
+        return update.done
+
+    done, found = play(story)
+    assert (done, found) == ([step.name for step in STEPS if step.variant is None], [])
+
+
+def test_a_transfer_leaves_the_old_process_alive_and_without_the_device() -> None:
+    async def story(vmm: LiveVmm) -> int:
+        update = LiveUpdate(vmm, way="transfer")
+        await update.run()
+        assert update.old is vmm
+        with pytest.raises(OSError) as refused:
+            await vmm.device.get_vring_base(0)
+        return refused.value.errno or 0
+
+    assert play(story) == (errno.EPERM, [])
+
+
+@pytest.mark.parametrize("way", ["exec", "transfer"])
+def test_the_new_process_has_a_limit_of_its_own(way: Any) -> None:
+    async def story(vmm: LiveVmm) -> int:
+        with pytest.raises(OSError) as refused:
+            await LiveUpdate(vmm, way=way, memlock=4096).run()
+        return refused.value.errno or 0
+
+    assert play(story, use_va=False)[0] == errno.ENOMEM
+
+
+@pytest.mark.parametrize(("kernel", "options"), [("6.12", {}), (V2, {"advertise": 0})])
+def test_a_device_that_cannot_is_refused_before_anything_was_done(kernel: str, options: dict[str, Any]) -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        update = LiveUpdate(vmm)
+        with pytest.raises(OSError, match="does not offer NEW_OWNER"):
+            await update.run()
+        assert not update.done
+        return await sectors(vmm)
+
+    assert play(story, kernel, **options) == (ALL, [])
+
+
+@pytest.mark.parametrize("name", ["resurrect", "reset"])
+def test_a_step_this_variant_does_not_have_is_refused(name: str) -> None:
+    async def story(vmm: LiveVmm) -> None:
+        update = LiveUpdate(vmm)
+        for change in (lambda: update.skip(name), lambda: update.move(name, before="run"), lambda: update.at(name)):
+            with pytest.raises(ValueError, match=f"no step '{name}' here; there are check,"):
+                change()
+
+    play(story)
+
+
+def test_a_refused_change_changes_nothing() -> None:
+    async def story(vmm: LiveVmm) -> None:
+        update = LiveUpdate(vmm)
+        with pytest.raises(ValueError, match="no step 'typo'"):
+            update.skip("save", "typo")
+        for before in ("typo", "save"):
+            with pytest.raises(ValueError, match="step '"):
+                update.move("save", before=before)
+        assert update.at("save") == [step.name for step in STEPS if step.variant is None].index("save")
+
+    play(story)

@@ -1,0 +1,103 @@
+"""Patterns of order: what ran before it was told, and what was never told (LU01, 02, 04, 05, 25, 28, 40, 50, 64).
+
+Theory. Entries that were there at NEW_OWNER name places of the image that is gone until each is remapped. The run that
+follows, and what of them was remapped before, after or never, tell these stories apart. A device that pins, or does not
+offer REMAP, needs none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vdpasim.checks.diagnosis.facts import END, REMAP
+from vdpasim.checks.diagnosis.pattern import Match, match
+from vdpasim.uapi import errno as E
+from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_IOTLB_ASID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdpasim.checks.diagnosis.facts import Call, Device, Entry, Facts
+
+ASID = 1 << VHOST_BACKEND_F_IOTLB_ASID
+
+
+def forgotten(facts: Facts) -> Iterator[Match]:
+    """Runs behind the last NEW_OWNER with entries that were not remapped by then."""
+    for device in facts.devices.values():
+        for number, taken in enumerate(device.takeovers):
+            later = [one.end for one in device.takeovers[number + 1 :]]
+            until = later[0] if later else END
+            runs = sorted([seq for seq in device.runs if taken.end < seq < until] + _tried(device, taken, until))
+            if runs and not facts.pinned(device) and device.offers_remap:
+                yield from _stale(facts, device, taken, runs[0], until)
+
+
+def _tried(device: Device, taken: Call, until: int) -> list[int]:
+    # a kernel that guards RESUME says EBUSY
+    tried = device.named("RESUME", "SET_STATUS")
+    return [call.end for call in tried if call.refused == E.EBUSY and taken.end < call.end < until]
+
+
+def _stale(facts: Facts, device: Device, taken: Call, run: int, until: int) -> Iterator[Match]:
+    there = [entry for entry in device.at(run) if entry.made < taken.end]
+    late = [entry for entry in there if not entry.remapped(taken.end, run) and entry.remapped(run, until)]
+    never = [entry for entry in there if not entry.remapped(taken.end, until)]
+    if late and not never:
+        first = min(seq for entry in late for seq in entry.remaps if seq > run)
+        guarded = any(call.end == run for call in device.named("RESUME", "SET_STATUS") if not call.ok)
+        number = 64 if guarded and len(late) < len(there) else 1
+        yield match(number, "it was to run before the last REMAP", taken.end, run, first, score=93)
+        return
+    used = [dma[0] for dma in facts.dmas if facts.of(dma) in never and run < dma[0] < until]
+    hurt = facts.found("dma.fault", "dma.wrong-object", "dma.stale-va", after=run)
+    guarded = not any(taken.end < seq < until for seq in device.runs)
+    if never and (used or hurt or guarded):
+        yield from _never(device, taken, run, never, there, [*used[:1], *hurt[:1]])
+
+
+def _never(
+    device: Device, taken: Call, run: int, never: list[Entry], there: list[Entry], hurt: list[int]
+) -> Iterator[Match]:
+    acked = [call for call in device.granted("SET_BACKEND_FEATURES") if call.seq > taken.end]
+    why = f"{len(never)} of {len(there)} entries were never remapped"
+    if acked and not acked[-1].word(0, 8) & ASID and any(entry.asid for entry in never):
+        masked = acked[-1].end
+        yield match(50, "IOTLB_ASID was not acked: every message reached space 0", taken.end, masked, *hurt, score=97)
+    earlier = [one for one in device.takeovers if one.end < taken.end]
+    if any(not entry.remapped(0, taken.end) and entry.made < one.end for one in earlier for entry in never):
+        why = "an entry was forgotten in one update after the other"
+        yield match(64, why, *(one.end for one in earlier), taken.end, *hurt, score=96)
+    failed = [call for call in device.named("UPDATE") if call.refused and call.seq > taken.end and call.seq < run]
+    if failed and len(never) < len(there):
+        yield match(28, "a batch was ended behind an UPDATE that failed", failed[0].end, run, *hurt, score=95)
+    if len(never) < len(there):
+        yield match(25, why, taken.end, run, *hurt, score=91)
+        return
+    if acked and not acked[-1].word(0, 8) & REMAP:
+        yield match(40, "REMAP was masked out, and is needed all the same", acked[-1].end, run, *hurt, score=95)
+    yield match(4, "NEW_OWNER, and no REMAP at all", taken.end, run, *hurt, score=91)
+
+
+def unsuspended(facts: Facts) -> Iterator[Match]:
+    """Handed over while it ran."""
+    for device in facts.devices.values():
+        for seq in device.handovers:
+            if device.running(seq) and device.kicks and device.at(seq):
+                touched = [dma[0] for dma in facts.dmas if dma[0] > seq and facts.of(dma) in device.entries]
+                behind = [one for one in touched if not any(seq < taken.end < one for taken in device.takeovers)]
+                why = "it changed hands without SUSPEND"
+                yield match(2, why, device.kicks[-1], seq, *behind[:1], score=90 if behind else 50)
+
+
+def while_suspended(facts: Facts) -> Iterator[Match]:
+    """A worker that runs between SUSPEND and what follows."""
+    for device in facts.devices.values():
+        for dma in facts.dmas:
+            if facts.of(dma) in device.entries and device.suspended(dma[0]):
+                halted = max(seq for seq, state in device.suspends if state and seq < dma[0])
+                kicked = [seq for seq in device.kicks if seq < dma[0]]
+                yield match(5, "the device moved bytes while it was suspended", halted, *kicked[-1:], dma[0], score=92)
+
+
+PATTERNS = (forgotten, unsuspended, while_suspended)

@@ -1,0 +1,182 @@
+"""Patterns of rings, events and features after a handover, and of the descriptor itself (LU39, LU41 to LU51, LU59).
+
+Theory. What a device is not told again it keeps: eventfds, and after a reset nothing. Which eventfd a signal went to
+no event says; that an eventfd was closed, that a write to one kicked nobody, and that a ring was not looked at again
+do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vdpasim.checks.diagnosis.pattern import Match, match
+from vdpasim.uapi import errno as E
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdpasim.checks.diagnosis.facts import Call, Device, Facts
+
+
+def resets(facts: Facts) -> Iterator[Match]:
+    """A reset on the way: the map it dropped, and the index nobody saved."""
+    for device in facts.devices.values():
+        for reset in [seq for seq, old, new in device.status if old and not new]:
+            started = [seq for seq in device.runs if seq > reset]
+            if not started or not device.handed_over(0, started[0]):
+                continue
+            cleaned = [push[0] for push in device.pushes if push[1] < 0 and abs(push[0] - reset) < 4]
+            given = [push for push in device.pushes if reset + 3 < push[0] and push[1] >= 0]
+            if cleaned and not given and device.at(started[0]):
+                why = "the reset dropped the device's map, and nothing gave it back"
+                yield match(39, why, reset, cleaned[0], started[0], score=95)
+            yield from _base(device, reset, started[0])
+
+
+def _base(device: Device, reset: int, started: int) -> Iterator[Match]:
+    for call in device.granted("SET_VRING_BASE"):
+        if not reset < call.seq < started:
+            continue
+        first = max([seq for seq in device.runs if seq < reset], default=0)
+        asked = [one for one in device.granted("GET_VRING_BASE") if first < one.seq < reset]
+        asked = [one for one in asked if one.word(0) == call.word(0)]
+        if not any(first < seq < reset for seq in device.kicks):
+            continue
+        if not asked:
+            yield match(41, "nobody asked for the index before the reset", reset, call.end, score=92)
+        elif int.from_bytes(asked[-1].data[4:8], "little") != call.word(4):
+            yield match(41, "the index is not the one that was saved", asked[-1].end, call.end, score=80)
+
+
+def ring_requests(facts: Facts) -> Iterator[Match]:
+    """Addresses and indices of a device that runs, and addresses of the wrong kind."""
+    for device in facts.devices.values():
+        for call in device.named("SET_VRING_ADDR", "SET_VRING_BASE"):
+            if "vdpa" in device.name and device.running(call.seq):
+                said = "refused" if call.refused else "taken"
+                yield match(42, f"{call.name} while the device runs, {said}", call.end, score=92)
+            if call.name == "SET_VRING_ADDR" and "vdpa" in device.name and call.ok:
+                yield from _by_user_address(device, call)
+
+
+def _by_user_address(device: Device, call: Call) -> Iterator[Match]:
+    ring = call.word(8, 8)
+    started = [seq for seq in device.runs if seq > call.seq]
+    entries = device.at(started[0] if started else call.seq)
+    if any(entry.start <= ring <= entry.last for entry in entries):
+        return
+    for entry in entries:
+        if entry.addr <= ring <= entry.addr + entry.last - entry.start:
+            why = f"the ring is given by its user address {ring:#x}, which no entry maps"
+            yield match(43, why, call.end, *entry.remaps[-1:] or (entry.made,), score=93)
+            return
+
+
+EVENTFDS = (44, "SET_VRING_CALL", "irq.lost"), (46, "SET_CONFIG_CALL", "irq.config-lost")
+"""Number, the request that names an eventfd, the finding that its interrupt was lost."""
+
+
+def interrupts(facts: Facts) -> Iterator[Match]:
+    """Eventfds that the new image let go without telling the device."""
+    closed = [call for call in facts.others if call.op == "close" and call.file.startswith("eventfd") and call.ok]
+    for device in facts.devices.values():
+        for call in closed:
+            before = [seq for seq in device.handovers if seq < call.seq]
+            if not before or not any(seq > call.seq for seq in device.runs):
+                continue
+            for number, request, finding in EVENTFDS:
+                told = any(one.seq > call.seq for one in device.granted(request))
+                lost = facts.found(finding, after=call.seq)
+                if lost or (number == 44 and not told and _signalled(facts, call)):
+                    why = f"{call.file} was closed" + ("" if told else f" and {request} names no other")
+                    yield match(number, why, before[-1], call.end, *lost[:1], score=93 if lost else 60)
+
+
+def _signalled(facts: Facts, close: Call) -> bool:
+    # somebody read this eventfd, and the device signals again
+    read = any(one.op == "read" and one.file == close.file for one in facts.others)
+    return read and any(event[0] > close.seq and event[6] == "call" for event in facts.signals)
+
+
+def kicks(facts: Facts) -> Iterator[Match]:
+    """Kicks that reach nobody."""
+    read = {call.file for call in facts.others if call.op in ("read", "poll")}
+    for device in facts.devices.values():
+        if not device.handovers and not device.suspends:
+            continue
+        runs = device.runs
+        last = runs[-1] if runs else 0
+        looked = [dma[0] for dma in facts.dmas if dma[0] > last and facts.of(dma) in device.entries]
+        for call in facts.others:
+            silent = not any(call.seq < seq < call.end for seq in device.kicks)
+            if call.op != "write" or not call.file.startswith("eventfd") or call.file in read or not silent:
+                continue
+            if call.seq > last and device.handed_over(0, last) and not looked:
+                yield match(45, f"a write to {call.file} kicks nobody", last, call.end, score=90)
+        halted = [seq for seq in device.kicks if device.suspended(seq)]
+        again = any(seq > last for seq in device.kicks)
+        if halted and halted[-1] < last and not again and not looked and device.handovers:
+            why = "kicked while it was suspended, and not again: nobody looks at the ring"
+            yield match(45, why, halted[-1], last, score=90)
+
+
+def suspends(facts: Facts) -> Iterator[Match]:
+    """SUSPEND and RESUME where they are refused, or change nothing, or are never undone."""
+    for device in facts.devices.values():
+        for call in device.named("SUSPEND", "RESUME"):
+            if call.refused == E.EOPNOTSUPP:
+                yield match(49, f"the device has no {call.name}", call.end, score=80)
+            elif call.ok and call.name == "RESUME" and not device.suspended(call.seq):
+                yield match(49, "RESUME without SUSPEND", call.end, score=75)
+            elif call.ok and call.name == "SUSPEND" and not _started(device, call.seq):
+                yield match(49, "SUSPEND before DRIVER_OK", call.end, score=75)
+        if device.suspends and device.suspends[-1][1]:
+            halted = device.suspends[-1][0]
+            kicked = [seq for seq in device.kicks if seq > halted]
+            tried = [call.end for call in device.named("RESUME") if call.refused and call.seq > halted]
+            if kicked and not device.handed_over(halted):
+                why = "suspended, not handed over, and never resumed: the guest's kicks are in vain"
+                yield match(59, why, halted, *tried, kicked[0], score=92)
+
+
+def _started(device: Device, seq: int) -> bool:
+    before = [new for at, _, new in device.status if at < seq]
+    return bool(before and before[-1] & 4)
+
+
+def features(facts: Facts) -> Iterator[Match]:
+    """Other features than before."""
+    for device in facts.devices.values():
+        acked: Call | None = None
+        for call in device.named("SET_FEATURES"):
+            if call.refused == E.EBUSY:
+                yield match(51, "SET_FEATURES while FEATURES_OK stands", call.end, score=92)
+            if not call.ok:
+                continue
+            other = acked is not None and acked.word(0, 8) != call.word(0, 8)
+            if acked and other and device.handed_over(acked.seq, call.seq):
+                added, gone = call.word(0, 8) & ~acked.word(0, 8), acked.word(0, 8) & ~call.word(0, 8)
+                why = f"other features than before: {added:#x} more, {gone:#x} less"
+                yield match(51, why, acked.end, call.end, score=90)
+            acked = call
+
+
+def descriptors(facts: Facts) -> Iterator[Match]:
+    """The path is opened again."""
+    for device in facts.devices.values():
+        held: Call | None = None
+        for call in device.calls:
+            if call.op == "close":
+                held = None
+            if call.op != "open":
+                continue
+            execs = [one.end for one in facts.others if one.op == "exec" and one.end < call.seq]
+            if call.refused == E.EBUSY and held:
+                yield match(48, "opened again while the old descriptor is there", held.end, call.end, score=92)
+            elif call.ok and held and any(seq > held.end for seq in execs):
+                why = "the descriptor went with the exec, and the path opens a device that has forgotten everything"
+                yield match(47, why, held.end, execs[-1], call.end, score=93)
+            held = call if call.ok else held
+
+
+PATTERNS = (resets, ring_requests, interrupts, kicks, suspends, features, descriptors)

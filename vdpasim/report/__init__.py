@@ -1,0 +1,1 @@
+"""The report: a recorded run as one page for a browser."""

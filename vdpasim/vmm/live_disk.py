@@ -1,0 +1,86 @@
+"""A disk for stories of live update: what is on it is known, so that a story can ask whether the device still works.
+
+Theory. :func:`disk` brings a VMM up and writes a text into one sector for each block of guest memory. After the
+handover :func:`works` reads each sector into its block and compares; :func:`attempt` makes one such request and tells
+how it ended, for stories in which it need not end well. :func:`two_spaces` is a disk that has a second address space,
+and :func:`occupy` lets the new image have something of its own where the old one had a block.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from vdpasim.devices.profile import load
+from vdpasim.uapi import virtio_blk as blk
+from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_IOTLB_REMAP, VHOST_BACKEND_F_NEW_OWNER
+from vdpasim.vmm.blk import SECTOR, STATUS_AT
+from vdpasim.vmm.live_update import Block, LiveVmm
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Process, Region, Simulator
+
+UNANSWERED = 0xFF
+"""The status byte of a request that the device has not written."""
+
+
+def text(number: int) -> bytes:
+    """What the sector of a block holds."""
+    return f"the sector of block {number} ".encode().ljust(SECTOR, b".")
+
+
+async def disk(sim: Simulator, *, blocks: int = 3, asid: int = 0, **attributes: Any) -> LiveVmm:
+    """A VMM with a running disk; ``attributes`` are those of ``dev_add``, of vdpa_sim's disk unless they say another.
+
+    Raises:
+        AssertionError: the device did not take the texts.
+    """
+    if "profile" not in attributes:
+        attributes["mgmtdev"] = "vdpasim_blk"
+    path = sim.vdpa.dev_add("disk", **attributes).path
+    vmm = await LiveVmm.boot(sim.process("vmm"), path, blocks=blocks, asid=asid)
+    for number in range(blocks):
+        await vmm.write_sector(number, text(number))
+    return vmm
+
+
+async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
+    """A disk with two address spaces; in the second the blocks but the first have a double, with memory of its own.
+
+    The doubles are further blocks of the VMM, which no request reaches: its queue is in address space 0.
+    """
+    offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
+    profile = attrs.evolve(load("vdpasim_blk-6.12"), address_spaces=2, backend_features=offers)
+    vmm = await disk(sim, profile=profile)
+    for block in vmm.blocks[1:] if second else []:
+        memfd = vmm.process.memfd("double", block.size)
+        double = Block(block.iova, block.size, memfd, vmm.process.mmap(block.size, memfd), asid=1)
+        await vmm.device.iotlb_update(double.iova, double.size, double.region.addr, asid=1)
+        vmm.blocks.append(double)
+    return vmm
+
+
+async def works(vmm: LiveVmm, *blocks: int) -> None:
+    """The device reads each sector into the block of that number, into all of them if none is named.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    for number in blocks or range(len(vmm.blocks)):
+        assert await vmm.read_into(number, number) == text(number), f"block {number} has something else"
+
+
+async def attempt(vmm: LiveVmm, block: int = 0) -> int:
+    """Ask the device to read a sector into a block; the status byte when nothing moves any more."""
+    vmm.post_into(block, blk.VIRTIO_BLK_T_IN, block, SECTOR)
+    await vmm.kick_device()
+    await vmm.process.sim.settle()
+    if vmm.vq.used():
+        await vmm.call.read(8)
+    return vmm.ram.read(STATUS_AT, 1)[0]
+
+
+def occupy(process: Process, addr: int, size: int) -> Region:
+    """Give a process memory of its own at an address."""
+    return process.mmap(size, process.memfd("heap", size), addr=addr)
