@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
-from vdpasim.core import rules
+from vdpasim.core import rules, series
+from vdpasim.core.profiles import IMPLIED
+from vdpasim.core.switches import SWITCHES
+from vdpasim.scenario import series_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 settings.register_profile("vdpasim", deadline=None, print_blob=True)
 settings.load_profile("vdpasim")
@@ -26,6 +32,18 @@ def root() -> Path:
 def golden(root: Path) -> Path:
     """The recorded traces."""
     return root / "tests" / "golden"
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """What series of files are registered within a test is forgotten behind it."""
+    series.load()
+    tables: list[dict[Any, Any]] = [series.SERIES, SWITCHES, rules.RULES, IMPLIED, series_file._loaded]
+    saved = [dict(table) for table in tables]
+    yield
+    for table, before in zip(tables, saved, strict=True):
+        table.clear()
+        table.update(before)
 
 
 def pytest_configure(config: pytest.Config) -> None:

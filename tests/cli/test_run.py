@@ -157,6 +157,7 @@ SERIES = V2.derive(
 """
 
 
+@pytest.mark.usefixtures("registry")
 def test_a_series_of_a_file_takes_the_place_of_the_story_s(tmp_path: Path) -> None:
     mine = tmp_path / "v3.py"
     mine.write_text(V3)

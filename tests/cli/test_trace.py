@@ -13,8 +13,9 @@ import dpkt
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.trace.support import TAP, every_kind, recorded, stale, trace_text
+from tests.trace.support import TAP, every_kind, recorded, seqs, stale, trace_text
 from vdpasim.cli.trace import FORMATS, command
+from vdpasim.core.events import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,8 @@ class TestDiff:
 
     def test_says_which_side_has_ended(self, run: Path, tmp_path: Path) -> None:
         other = tmp_path / "other.jsonl"
-        other.write_text("".join(stale().splitlines(keepends=True)[:42]), encoding="ascii")
+        lines = stale().splitlines(keepends=True)[: seqs(stale(), Kind.EXIT)[12] + 1]
+        other.write_text("".join(lines), encoding="ascii")
         assert "  b: (has ended)" in trace("diff", run, other).output
 
 

@@ -52,7 +52,7 @@ def test_it_is_found_within_its_budget(name: str, strategy: str, budget: int, id
     for seed in SEEDS:
         campaign = Plan(race(name), strategy, budget, Settings(seed)).run()
         assert campaign.failures, f"not found from seed {seed} in {budget} schedules"
-        assert campaign.failures[0].ids == (ident,)
+        assert ident in campaign.failures[0].ids
 
 
 @pytest.mark.parametrize(

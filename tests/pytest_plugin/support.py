@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,9 @@ INSTALLED = bool(entry_points(group="pytest11", name="vdpasim"))
 """Whether pytest finds the plugin by itself; a checkout that is only on the path has no entry point."""
 
 PLUGIN = [] if INSTALLED else ["-p", "vdpasim.pytest_plugin"]
+
+OUTSIDE = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS", "PYTEST_ADDOPTS")
+"""Variables of the outer run that change what a pytest prints: under CI the short summary is not cut to the line."""
 
 INI = "[pytest]\nxfail_strict = true\nfilterwarnings = error\n"
 
@@ -50,7 +54,8 @@ class Suite:
     def run(self, *words: str) -> Shown:
         strict = ["--strict-markers", "--strict-config", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", "-q", *PLUGIN, *strict, *words]
-        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+        environment = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
+        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False, env=environment)
         text = done.stdout + done.stderr
         last = [line for line in text.splitlines() if re.search(r"\d+ (passed|failed|error)", line)][-1:]
         counts = re.findall(r"(\d+) ([a-z]+)", last[0]) if last else []

@@ -16,7 +16,22 @@ import attrs
 import pytest
 from hypothesis import given
 
-from tests.trace.support import HEADER, HOSTILE, PING, every_kind, hostile, reading_of, recorded, stale, trace_text
+from tests.trace.support import (
+    HEADER,
+    HOSTILE,
+    PING,
+    events_of,
+    every_kind,
+    hostile,
+    marks_of,
+    reading_of,
+    recorded,
+    seqs,
+    stale,
+    trace_text,
+    without_steps,
+)
+from vdpasim.core.events import Kind
 from vdpasim.report import page as page_module
 from vdpasim.report.page import EVENTS_MAX, SCRIPTS, embedded, page
 from vdpasim.trace.file import Mark
@@ -56,6 +71,11 @@ def drawn(text: str, limit: int = EVENTS_MAX) -> str:
     return page(reading_of(text), limit)
 
 
+def dma() -> int:
+    """The first DMA that went wrong."""
+    return marks_of(stale())[1].seq
+
+
 def mean(name: str) -> str:
     """The page of a run in which everything is called so."""
     header = attrs.evolve(HEADER, scenario=name, kernel=name or "7.1", rerun=name, options={name: name})
@@ -90,7 +110,7 @@ class TestFile:
 
     def test_the_data_is_json(self) -> None:
         found = json.loads(Elements(drawn(stale())).raw["script"][0])
-        assert len(found["rows"]) == 91
+        assert len(found["rows"]) == len(events_of(stale()))
 
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_scripts_are_short_and_make_text_only(self, name: str) -> None:
@@ -132,10 +152,11 @@ key("0"); say("all", left, width);
 key("+"); say("in", width);
 key("-"); say("out", width);
 const at = { deltaY: -1, clientX: 700, clientY: lanesCanvas.getBoundingClientRect().top + 60, cancelable: true };
-lanesCanvas.dispatchEvent(new WheelEvent("wheel", at)); say("wheel", width < 91);
+lanesCanvas.dispatchEvent(new WheelEvent("wheel", at)); say("wheel", width < rows.length);
 lanesCanvas.dispatchEvent(new WheelEvent("wheel", { ...at, clientX: 50 })); say("gutter", scroll);
 kinds().find((one) => one.textContent === "DMA").click(); say("without", shown.length, $("count").textContent);
-pick(bySeq.get(83)); say("hidden", shown.length, rows[picked].q, kinds().every((one) => one.ariaPressed === "true"));
+pick(bySeq.get(@FIRST@));
+say("hidden", shown.length, rows[picked].q, kinds().every((one) => one.ariaPressed === "true"));
 $("filter").value = text = "-exit unit:vmm kind:enter"; refilter(); say("filter", shown.length);
 key("Escape"); say("escape", shown.length, $("filter").value === "");
 document.querySelector(".finding .step").click(); say("step", rows[picked].q);
@@ -160,26 +181,30 @@ class TestBrowser:
     def test_lanes_events_and_findings_are_in_the_document(self, tmp_path: Path) -> None:
         dom, complaints = self.look(drawn(stale()), tmp_path)
         assert complaints == ""
-        assert 'data-ready="91"' in dom
-        assert "<li>workers: disk.worker, 26 events</li>" in dom
-        assert "<li>devices and queues: disk queue 0, 24 events</li>" in dom
+        events = events_of(stale())
+        assert f'data-ready="{len(events)}"' in dom
+        by_worker = [event for event in events if event[2] == "disk.worker"]
+        at_disk = [event for event in by_worker if event[4] == "disk"]
+        assert f"<li>workers: disk.worker, {len(by_worker)} events</li>" in dom
+        assert f"<li>devices and queues: disk queue 0, {len(at_disk)} events</li>" in dom
         assert dom.count('class="finding"') == 3
         assert re.search(r'class="row +found" [^>]*aria-selected="true"', dom), "the first finding is picked"
         assert "iotlb.divergence: vhost-vdpa-0 asid 0" in dom
 
     def test_a_place_shows_promise_and_place_of_a_dma(self, tmp_path: Path) -> None:
-        dom, complaints = self.look(drawn(stale()), tmp_path, "#seq=83&theme=dark")
+        dom, complaints = self.look(drawn(without_steps(stale())), tmp_path, f"#seq={dma()}&theme=dark")
         assert complaints == ""
         assert 'data-theme="dark"' in dom
         assert "<h3>promised</h3><code>vmm/ram+0x9000 (512 bytes)</code>" in dom
         assert "<h3>place</h3><code>vmm/heap+0x9000 (512 bytes)</code>" in dom
-        assert "its map entry #70" in dom
+        assert f"its map entry #{seqs(stale(), Kind.REMAP)[-1]}" in dom
 
     def test_a_filter_leaves_out_what_does_not_match(self, tmp_path: Path) -> None:
-        dom, complaints = self.look(drawn(stale()), tmp_path, "#filter=kind:dma&seq=83")
+        dom, complaints = self.look(drawn(stale()), tmp_path, f"#filter=kind:dma&seq={dma()}")
         assert complaints == ""
-        assert 'data-ready="24"' in dom
-        assert "24 of 91 events" in dom
+        shown = len(seqs(stale(), Kind.DMA))
+        assert f'data-ready="{shown}"' in dom
+        assert f"{shown} of {len(events_of(stale()))} events" in dom
 
     def test_ten_thousand_events_are_only_drawn_where_one_looks(self, tmp_path: Path) -> None:
         text = recorded(PING, "6.1", "both_formats")
@@ -190,20 +215,25 @@ class TestBrowser:
         assert 0 < dom.count('role="option"') < 200
 
     def test_hands_find_zoom_and_filter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        asset = page_module._asset
-        monkeypatch.setattr(page_module, "_asset", lambda name: asset(name) + (HANDS if name == SCRIPTS[-1] else ""))
+        asset, hands = page_module._asset, HANDS.replace("@FIRST@", str(dma()))
+        monkeypatch.setattr(page_module, "_asset", lambda name: asset(name) + (hands if name == SCRIPTS[-1] else ""))
         dom, complaints = self.look(drawn(stale()), tmp_path, "#theme=light")
         assert complaints == ""
         said = html.unescape(re.findall(r'data-said="([^"]*)"', dom)[0]).split("|")
+        events = events_of(stale())
+        count, rest = len(events), len([event for event in events if event[3] != Kind.DMA])
+        calls = len([event for event in events if event[3] == Kind.ENTER and event[2] == "vmm"])
+        tree, first, second = (mark.seq for mark in marks_of(stale()))
         assert said == [
-            "begins 75",
-            *("n 83", "n 84", "n 75", "p 84", "ArrowRight 85", "Home 1", "ArrowLeft 1", "End 91"),
-            *("all 0 91", "in 45.5", "out 91", "wheel true", "gutter 0"),
-            "without 67 67 of 91 events",
-            "hidden 91 83 true",
-            "filter 25",
-            "escape 91 true",
-            *("step 69", "keys false", "theme dark"),
+            f"begins {tree}",
+            *(f"n {first}", f"n {second}", f"n {tree}", f"p {second}", f"ArrowRight {second + 1}"),
+            *("Home 1", "ArrowLeft 1", f"End {count}"),
+            *(f"all 0 {count}", f"in {count / 2:g}", f"out {count}", "wheel true", "gutter 0"),
+            f"without {rest} {rest} of {count} events",
+            f"hidden {count} {first} true",
+            f"filter {calls}",
+            f"escape {count} true",
+            *(f"step {marks_of(stale())[0].steps[0]}", "keys false", "theme dark"),
         ]
 
     def test_hostile_names_do_nothing(self, tmp_path: Path) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from vdpasim.core import series
-from vdpasim.core.profiles import IMPLIED, parse
-from vdpasim.core.rules import RULES
-from vdpasim.core.switches import SWITCHES
-from vdpasim.scenario import series_file
+from vdpasim.core.profiles import parse
 from vdpasim.scenario.loader import ScenarioError
 from vdpasim.scenario.series_file import on_kernel, on_kernels, series_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MENDED = """
@@ -29,16 +24,7 @@ SERIES = V2.derive(
 """
 
 
-@pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
-    """What is registered within a test is forgotten behind it."""
-    series.load()
-    tables: list[dict[Any, Any]] = [series.SERIES, SWITCHES, RULES, IMPLIED, series_file._loaded]
-    saved = [dict(table) for table in tables]
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def written(folder: Path, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -133,3 +134,23 @@ def recorded(path: Path, kernel: str, name: str = "") -> str:
 def stale() -> str:
     """A run with three findings: a live update that forgot one mapping."""
     return recorded(STALE, "6.12+live-update-v1")
+
+
+def events_of(text: str) -> list[Event]:
+    """The events of a file."""
+    return [item.event for item in reading_of(text) if item.event is not None]
+
+
+def marks_of(text: str) -> list[Mark]:
+    """The findings of a file."""
+    return [item.mark for item in reading_of(text) if item.mark is not None]
+
+
+def seqs(text: str, kind: Kind) -> list[int]:
+    """The numbers of the events of a kind."""
+    return [event[0] for event in events_of(text) if event[3] == kind]
+
+
+def without_steps(text: str) -> str:
+    """The same file from an older version, whose findings name no steps."""
+    return re.sub(r',"steps":\[[0-9,]*\]', "", text)

@@ -65,7 +65,7 @@ def test_calls_are_slices_and_the_rest_is_instants() -> None:
     assert "VHOST_NEW_OWNER" in names(found, "X")
     assert {"DMA", "REMAP", "KICK", "dma.stale-va", "iotlb.divergence"} <= set(names(found, "i"))
     lanes = {row["args"]["name"] for row in found["traceEvents"] if row["name"] == "thread_name"}
-    assert lanes == {"vmm", "vhost-vdpa-0", "vhost-vdpa-0 queue 0", "disk queue 0", "findings"}
+    assert lanes == {"vmm", "the machine", "vhost-vdpa-0", "vhost-vdpa-0 queue 0", "disk queue 0", "findings"}
 
 
 def test_a_dma_has_its_place_and_its_line() -> None:
@@ -73,6 +73,11 @@ def test_a_dma_has_its_place_and_its_line() -> None:
     assert row["args"]["place"] == ["d+0x0:16", "other+0x0:4"]
     assert row["args"]["iova"] == "0x1000"
     assert "dma device=d queue=0" in row["args"]["line"]
+
+
+def test_the_addresses_of_a_ring_are_text() -> None:
+    rows = [row["args"] for row in exported(trace_text(every_kind()))["traceEvents"] if row["name"] == "RING"]
+    assert ["0x1000", "0x2000", "0x3000", "0x0"] in [row["value"] for row in rows]
 
 
 def test_calls_that_overlap_have_lanes_of_their_own() -> None:

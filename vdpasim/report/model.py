@@ -20,7 +20,7 @@ from vdpasim.checks.dma_place import cut
 from vdpasim.core.events import LAYOUT, Event, Kind
 from vdpasim.trace.export_strace import head
 from vdpasim.trace.fields import OpenCalls
-from vdpasim.trace.lanes import Racing, lane_of
+from vdpasim.trace.lanes import MACHINE, NOBODY, Racing, lane_of
 from vdpasim.trace.text import TextTrace, inert
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Lanes:
     places: dict[tuple[str, int], None] = attrs.Factory(dict["tuple[str, int]", None])
 
     def placed(self, row: Row) -> Row:
-        unit = ("workers" if row["u"].endswith(WORKER) else "processes", inert(row["u"]))
+        unit = _unit(row["u"])
         self.units[unit] = None
         place = row["l"]
         if place is not None:
@@ -208,6 +208,12 @@ def build(items: Iterable[Item], header: Header, limit: int) -> Model:
     for item in items:
         model.item(item)
     return model
+
+
+def _unit(name: str) -> tuple[str, str]:
+    if name == NOBODY:
+        return "workers", MACHINE
+    return ("workers" if name.endswith(WORKER) else "processes"), inert(name)
 
 
 def _place(device: str, queue: int) -> str:

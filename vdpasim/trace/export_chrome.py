@@ -11,14 +11,14 @@ addresses are text. Slices are written when they end: memory holds the open call
 from __future__ import annotations
 
 import json
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
 from vdpasim.core.events import LAYOUT, Event, Kind
 from vdpasim.trace.export_strace import head
 from vdpasim.trace.fields import OpenCalls
-from vdpasim.trace.lanes import lane_of
+from vdpasim.trace.lanes import MACHINE, NOBODY, lane_of
 from vdpasim.trace.text import TextTrace, inert
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Export:
         args = {name: _value(name, value) for name, value in zip(LAYOUT[kind], event[4:], strict=True)}
         args |= {"unit": inert(event[2]), "seq": event[0], "time_ns": event[1], "line": line}
         if lane is None:
-            pid, name = UNITS, event[2]
+            pid, name = UNITS, MACHINE if event[2] == NOBODY else event[2]
         else:
             pid, name = PLACES, lane[0] if lane[1] < 0 else f"{lane[0]} queue {lane[1]}"
         row = {"ph": "i", "s": "t", "cat": kind.name.lower(), "pid": pid, "tid": self._tid(pid, name)}
@@ -141,7 +141,15 @@ class _Export:
 
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
-        return [f"{inert(str(run[0]))}+{run[1]:#x}:{run[2]}" for run in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return [_part(part) for part in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, int) and (name in _ADDRESSES or not -_EXACT < value < _EXACT):
         return f"{value:#x}"
     return inert(value) if isinstance(value, str) else value
+
+
+def _part(part: Any) -> str:
+    # of a list: a run of an object, or an address
+    if isinstance(part, tuple):
+        name, offset, length = cast("tuple[str, int, int]", part)
+        return f"{inert(name)}+{offset:#x}:{length}"
+    return f"{part:#x}"

@@ -14,12 +14,18 @@ from vdpasim.core.events import LAYOUT, Event, Kind
 Lane = tuple[str, int]
 """(device, queue); the queue is -1 for the device itself."""
 
+NOBODY = "-"
+"""The unit of what no unit did."""
+MACHINE = "the machine"
+"""What the lane of such events is called: the machine as a whole came to rest."""
+
 _DEVICE = {kind: 4 + names.index("device") for kind, names in LAYOUT.items() if "device" in names}
 _QUEUE = {kind: 4 + names.index("queue") for kind, names in LAYOUT.items() if "queue" in names}
 _SERIAL = {kind: 4 + names.index("serial") for kind, names in LAYOUT.items() if "serial" in names}
 _MAKES = frozenset({Kind.MAP, Kind.REMAP})
 _ACTS = frozenset(
     {Kind.MAP, Kind.UNMAP, Kind.REMAP, Kind.PUSH, Kind.OWNER, Kind.STATUS, Kind.KICK, Kind.DMA, Kind.FAULT}
+    | {Kind.SUSPEND, Kind.RING, Kind.CLEAR, Kind.REMOVE}
 )
 
 
