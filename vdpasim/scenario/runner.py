@@ -162,7 +162,7 @@ def _run_one(
     findings += [finding for finding in mistakes if strict or finding.id in expected]
     if recorder:
         recorder.finish(findings)
-    passed = {finding.id for finding in findings} == expected
+    passed = frozenset(finding.id for finding in findings) == expected
     return Verdict(
         found.ident,
         story.name,

@@ -123,7 +123,7 @@ def plain(arg: Any) -> Any:
 
 
 def _runs(part: Any) -> list[Any]:
-    return [tuple(run) if isinstance(run, tuple) else run for run in part]
+    return [(*run,) if isinstance(run, tuple) else run for run in part]
 
 
 def pack(data: bytes) -> str:
