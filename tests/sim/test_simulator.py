@@ -31,6 +31,15 @@ class TestBooting:
         with pytest.raises(UsageError, match=r"unknown ABI 'vax'; known are .*x86_64"):
             Simulator(abi="vax")
 
+    def test_a_misspelt_option_is_refused_with_the_known_ones(self) -> None:
+        with pytest.raises(UsageError, match="no device here has an option 'use_vaa'; there is advertise, backing, "):
+            Simulator(options={"use_vaa": True})
+
+    def test_an_option_of_an_extension_needs_it(self) -> None:
+        with pytest.raises(UsageError, match="no device here has an option 'peer_mac'"):
+            Simulator(options={"peer_mac": 1})
+        Simulator(options={"peer_mac": 1}, extensions=("net_peer",))
+
     def test_an_unknown_extension_is_refused_with_the_known_one(self) -> None:
         with pytest.raises(UsageError, match=r"unknown extension 'vhost-scsi'; there is 'vhost-vdpa\+miss'"):
             Simulator(extensions=("vhost-scsi",))

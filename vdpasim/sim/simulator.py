@@ -50,13 +50,13 @@ class Simulator:
         abi: name of the kernel's ABI, see :data:`vdpasim.uapi.abi.ABIS`.
         seed: what :meth:`choice` draws from.
         options: module options of vdpa_sim for devices that do not set their own (``use_va``, ``batch_mapping``,
-            ``max_iotlb_entries``).
+            ``max_iotlb_entries``, or another one that a management device here has).
         extensions: what no kernel has, ``vhost-vdpa+miss`` and ``net_peer``.
         faults: what goes wrong, in the notation of :mod:`vdpasim.sim.faults`: ``VHOST_VDPA_SUSPEND:2:EIO``.
 
     Raises:
         ProfileError: the profile string.
-        UsageError: unknown ABI or extension, a fault that is none.
+        UsageError: unknown ABI, extension or option, a fault that is none.
     """
 
     def __init__(

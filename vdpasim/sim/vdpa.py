@@ -156,6 +156,7 @@ class Vdpa:
                 known = ", ".join(repr(name) for name in EXTENSIONS)
                 raise UsageError(f"unknown extension {extension!r}; there is {known}")
             self._provide(EXTENSIONS[extension]())
+        self._check_options()
 
     @property
     def recorder(self) -> Recorder | None:
@@ -167,6 +168,12 @@ class Vdpa:
     def key(self) -> list[Any]:
         """What a journal calls it."""
         return ["vdpa"]
+
+    def _check_options(self) -> None:
+        known = sorted({name for mgmtdev in self.bus.mgmtdevs.values() for name in mgmtdev.options})
+        for name in self.options:
+            if name not in known:
+                raise UsageError(f"no device here has an option {name!r}; there is {', '.join(known)}")
 
     def _provide(self, mgmtdevs: Iterable[MgmtDev]) -> None:
         for mgmtdev in mgmtdevs:

@@ -134,6 +134,18 @@ def number(row: Row, name: str) -> int:
     return value
 
 
+def ordinal(row: Row, name: str) -> int:
+    """The number of an event.
+
+    Raises:
+        Wrong: it is none, or one that no run comes to; JavaScript, which draws reports, tells no larger ones apart.
+    """
+    value = number(row, name)
+    if not 0 <= value < 1 << 53:
+        raise Wrong(f"{name} is no number of an event")
+    return value
+
+
 def text(row: Row, name: str) -> str:
     """A string.
 

@@ -25,7 +25,19 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 import attrs
 
 from vdpasim.core.events import LAYOUT, Event, Kind, as_dict
-from vdpasim.trace.fields import OpenCalls, Wrong, apply, array, content, encode, encode_bytes, field, number, text
+from vdpasim.trace.fields import (
+    OpenCalls,
+    Wrong,
+    apply,
+    array,
+    content,
+    encode,
+    encode_bytes,
+    field,
+    number,
+    ordinal,
+    text,
+)
 from vdpasim.uapi.abi import ABIS, Abi
 
 if TYPE_CHECKING:
@@ -236,11 +248,9 @@ class Reader:
 
     def _mark(self, row: dict[str, Any]) -> Item:
         self._counts["findings"] += 1
-        ident, said, seq = text(row, "finding"), text(row, "text"), number(row, "seq")
-        steps = array(row, "steps") if "steps" in row else []
-        if any(type(step) is not int for step in steps):
-            raise Wrong("steps is no list of numbers")
-        return Item(mark=Mark(ident, said, seq, tuple(steps)), extra=row)
+        ident, said, seq = text(row, "finding"), text(row, "text"), ordinal(row, "seq")
+        steps = tuple(ordinal({"steps": step}, "steps") for step in array(row, "steps")) if "steps" in row else ()
+        return Item(mark=Mark(ident, said, seq, steps), extra=row)
 
     def _event(self, row: dict[str, Any]) -> Item:
         self._counts["events"] += 1
@@ -249,7 +259,7 @@ class Reader:
         if row["kind"] not in Kind.__members__:
             return Item(extra=row)
         kind = Kind[row.pop("kind")]
-        seq, time, unit = number(row, "seq"), number(row, "time"), text(row, "unit")
+        seq, time, unit = ordinal(row, "seq"), number(row, "time"), text(row, "unit")
         if seq <= self._seq:
             raise Wrong(f"event {seq} behind event {self._seq}")
         self._seq = seq
