@@ -1,24 +1,29 @@
-"""Schedules against an empty generator loop: what exploring costs beyond stepping as many generators.
+"""Schedules against the same race played once, by actors and by trio tasks, and against an empty generator loop.
 
 The floor steps bare generators through the same number of yields, with a list as ready queue and a random choice at
-each: what any explorer in Python must do. Both run the read/UPDATE race of ``scenarios/races``.
+each: what any explorer in Python must do. The others run the read/UPDATE race of ``scenarios/races``; played once there
+are no schedule points, no checks and no fingerprints.
 
-* *schedule*: one run of the race, machine, checks and fingerprints included.
+* *schedule*: one run of the race, with a machine of its own.
 * *point*: one step of it.
 """
 
 from __future__ import annotations
 
+import runpy
 import time
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from bench.ab import Experiment
+import trio
+
+from bench.ab import Experiment, timed
 from vdpasim.explore import Target
 from vdpasim.explore.execute import execute
 from vdpasim.explore.strategy_random import RandomPolicy
 from vdpasim.scenario.loader import load
+from vdpasim.sim import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from bench.ab import Measures
 
 RUNS = 200
+MODULE = runpy.run_path(str(Path(__file__).parents[1] / "scenarios" / "races" / "read_update.py"))
 RACE = Path(__file__).parents[1] / "scenarios" / "races" / "read_update.py"
 
 
@@ -44,6 +50,36 @@ def ours() -> Measures:
         steps += execute(target, RandomPolicy(0, number)).steps
     took = time.thread_time_ns() - began
     return {"schedule": took / RUNS, "point": took / steps}
+
+
+def actors() -> Measures:
+    """The race played once, its tasks actors of the kernel's own loop."""
+    story = MODULE["read_update"].body
+
+    def play() -> None:
+        for _ in range(RUNS):
+            Simulator("tip").run(story)
+
+    return {"schedule": timed(play, RUNS)}
+
+
+def tasks() -> Measures:
+    """The race played once, its tasks trio's."""
+
+    def play() -> None:
+        for _ in range(RUNS):
+            trio.run(_under_trio)
+
+    return {"schedule": timed(play, RUNS)}
+
+
+async def _under_trio() -> None:
+    sim = Simulator("tip")
+    vmm = await MODULE["boot"](sim)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(vmm.net.read_miss)
+        nursery.start_soon(MODULE["map_frame"], vmm)
+    await MODULE["judge"](sim, vmm)
 
 
 def _idle(steps: int) -> Generator[None]:
@@ -71,4 +107,5 @@ def floor() -> Measures:
 
 def experiments() -> list[Experiment]:
     """What is measured."""
-    return [Experiment("explore", {"ours": ours, "empty generators": floor})]
+    peers = {"played by actors": actors, "played by trio tasks": tasks, "empty generators": floor}
+    return [Experiment("explore", {"ours": ours, **peers})]
