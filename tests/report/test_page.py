@@ -112,6 +112,13 @@ class TestFile:
         found = json.loads(Elements(drawn(stale())).raw["script"][0])
         assert len(found["rows"]) == len(events_of(stale()))
 
+    @pytest.mark.parametrize("table", ["COLOR", "GLYPHS"])
+    def test_every_kind_is_drawn(self, table: str) -> None:
+        script = Elements(drawn(stale())).raw["script"][-1]
+        body = re.findall(rf"const {table} = {{(.*?)}};", script, re.DOTALL)[0]
+        kinds = set(re.findall(r"([A-Z]+):", body)) | {"ENTER", "EXIT"}
+        assert kinds == set(Kind.__members__)
+
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_scripts_are_short_and_make_text_only(self, name: str) -> None:
         from importlib.resources import files

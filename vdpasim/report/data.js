@@ -5,7 +5,9 @@ const rows = data.rows, lanes = data.lanes, findings = data.findings;
 const COLOR = {
   ENTER: "call", EXIT: "call", MAP: "map", UNMAP: "map", REMAP: "map", PUSH: "map", DMA: "dma", MISS: "miss",
   WAKE: "miss", SIGNAL: "kick", KICK: "kick", OWNER: "state", STATUS: "state", FAULT: "bad", VIOLATION: "bad",
-  UNMODELLED: "bad",
+  UNMODELLED: "bad", SUSPEND: "state", RING: "state", FEATURES: "state", OPEN: "state", GONE: "state", REMOVE: "state",
+  SPACE: "state", PIN: "map", UNPIN: "map", CLEAR: "map", BATCH: "map", USED: "dma", CONFIG: "kick", QUIET: "miss",
+  IDLE: "miss", IGNORED: "miss", STILL: "state",
 };
 const LANE = 26, GROUP = 18, AXIS = 40, ROW = 22;
 let gutter = 190;

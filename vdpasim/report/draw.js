@@ -125,6 +125,9 @@ function drawCalls(context, first, last, xOf, yOf, scale) {
 const GLYPHS = {
   MAP: "up", REMAP: "diamond", UNMAP: "down", PUSH: "bar", DMA: "disc", MISS: "ring", WAKE: "ring", KICK: "right",
   SIGNAL: "left", OWNER: "square", STATUS: "square", FAULT: "cross", VIOLATION: "cross", UNMODELLED: "cross",
+  SUSPEND: "pause", RING: "square", FEATURES: "square", OPEN: "square", GONE: "cross", REMOVE: "cross", SPACE: "square",
+  PIN: "up", UNPIN: "down", CLEAR: "down", BATCH: "bar", USED: "diamond", CONFIG: "left", QUIET: "ring", IDLE: "ring",
+  IGNORED: "ring", STILL: "pause",
 };
 function glyph(context, kind, x, y, r) {
   context.beginPath();
@@ -136,6 +139,7 @@ function glyph(context, kind, x, y, r) {
     case "diamond":
       context.moveTo(x, y - r); context.lineTo(x + r, y); context.lineTo(x, y + r); context.lineTo(x - r, y); break;
     case "bar": context.rect(x - r / 2, y - r, r, 2 * r); break;
+    case "pause": context.rect(x - r, y - r, r * 0.75, 2 * r); context.rect(x + r / 4, y - r, r * 0.75, 2 * r); break;
     case "square": context.rect(x - r, y - r, 2 * r, 2 * r); break;
     case "cross":
       context.moveTo(x - r, y - r); context.lineTo(x + r, y + r);
@@ -183,6 +187,11 @@ const label = (row) => {
   switch (row.k) {
     case "DMA": return `DMA ${value("access") === "1" ? "read" : "write"} ${value("length")}${row.d.bad ? " ✗" : ""}`;
     case "STATUS": case "OWNER": return `${row.k} ${value("old")}→${value("new")}`;
+    case "SUSPEND": return value("new") === "0" ? "RESUME" : "SUSPEND";
+    case "RING": return `RING ${value("what")}`;
+    case "FEATURES": return `FEATURES ${value("what")}`;
+    case "IDLE": case "QUIET": return `${row.k} ${value("why")}`;
+    case "GONE": return `GONE ${value("name")}`;
     case "SIGNAL": return `SIGNAL ${value("what")}`;
     case "MAP": case "UNMAP": case "REMAP": return `${row.k} ${value("start")}`;
     case "MISS": case "WAKE": return `${row.k} ${value("iova")}`;
