@@ -9,10 +9,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.devices.machine import Sync
 from vdpasim.cli import dev
 from vdpasim.devices.profile import load
 from vdpasim.sim import Simulator
+from vdpasim.vmm.transport import NowaitTransport
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -31,7 +31,7 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     sim = Simulator("6.12")
     file = sim.process("vmm").open_nowait(sim.vdpa.dev_add("dev", mgmtdev="vdpasim_blk").path)
     monkeypatch.setattr(dev, "SYSFS", tmp_path)
-    monkeypatch.setattr(dev, "FdTransport", lambda fd: Sync(file))
+    monkeypatch.setattr(dev, "FdTransport", lambda fd: NowaitTransport(file))
     return os.devnull
 
 

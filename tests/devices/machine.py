@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vdpasim.sim import File, Simulator
+from vdpasim.sim import Simulator
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
 from vdpasim.vmm.guest import Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 if TYPE_CHECKING:
     from vdpasim.core.events import Event
@@ -22,25 +22,6 @@ DATA = 2 * PAGE
 KICK = (1).to_bytes(8, "little")
 
 
-class Sync:
-    """A File as a transport that never waits."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    async def read(self, size: int) -> bytes:
-        return bytes(self.file.read_nowait(size))
-
-    async def write(self, data: bytes) -> int:
-        return self.file.write_nowait(data)
-
-    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
-        return self.file.ioctl_nowait(request, arg)
-
-    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
-        return self.file.mmap_nowait(length, prot, flags, offset)
-
-
 class Machine:
     """One process that drives some queues of a device; every queue's memory follows the one before it."""
 
@@ -52,7 +33,7 @@ class Machine:
         self.process = self.sim.process("vmm")
         self.ram = self.process.mmap(queues * RING, self.process.memfd("ram", queues * RING))
         self.file = self.process.open_nowait(self.added.path)
-        self.vdpa = VhostVdpa(Sync(self.file))
+        self.vdpa = VhostVdpa(NowaitTransport(self.file))
         self.vqs = [Virtqueue(self.ram, IOVA, NUM, offset=index * RING) for index in range(queues)]
         self.kicks = [self.process.eventfd() for _ in self.vqs]
         self.calls = [self.process.eventfd() for _ in self.vqs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -20,7 +20,7 @@ from vdpasim.uapi.fcntl import O_NONBLOCK, O_RDWR, POLLIN, POLLOUT
 from vdpasim.uapi.message import Message, decode_message
 from vdpasim.vmm.guest import Buffer, Used, Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,25 +30,6 @@ if TYPE_CHECKING:
 PAGE, IOVA = 4096, 0x100000
 READ, WRITE = 1, 2
 DESC, AVAIL, USED, HEADER, DATA, STATUS = (IOVA + i * 0x1000 for i in range(6))
-
-
-class Sync:
-    """A File as a transport that never waits."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    async def read(self, size: int) -> bytes:
-        return bytes(self.file.read_nowait(size))
-
-    async def write(self, data: bytes) -> int:
-        return self.file.write_nowait(data)
-
-    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
-        return self.file.ioctl_nowait(request, arg)
-
-    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
-        return self.file.mmap_nowait(length, prot, flags, offset)
 
 
 class Machine:
@@ -61,7 +42,7 @@ class Machine:
         self.process = self.sim.process("vmm")
         self.ram = self.process.mmap(64 * PAGE, self.process.memfd("ram", 64 * PAGE))
         self.file = self.process.open_nowait(self.path)
-        self.vdpa = VhostVdpa(Sync(self.file))
+        self.vdpa = VhostVdpa(NowaitTransport(self.file))
         self.kick, self.call = self.process.eventfd(), self.process.eventfd()
         self.queue = queue
         self.vq = Virtqueue(self.ram, IOVA, 16)
@@ -257,7 +238,7 @@ class TestAnswers:
     def test_of_a_stranger_are_refused(self, machine: Machine) -> None:
         machine.notify()
         other = machine.sim.process("other")
-        theirs = VhostVdpa(Sync(other.receive(machine.file)))
+        theirs = VhostVdpa(NowaitTransport(other.receive(machine.file)))
         assert run_sync(theirs.read_miss()).iova == DESC  # to read, nobody asks who owns the device
         with pytest.raises(OSError) as caught:
             run_sync(theirs.iotlb_update(DESC, PAGE, 0x400000))
@@ -349,7 +330,7 @@ class TestReading:
         sim = Simulator(abi="i386", extensions=("vhost-vdpa+miss",))
         process = sim.process("vmm")
         file = process.open_nowait(sim.vdpa.dev_add("foo", mgmtdev="vdpasim_blk+miss").path)
-        vdpa = VhostVdpa(Sync(file), abi=I386, version=1)
+        vdpa = VhostVdpa(NowaitTransport(file), abi=I386, version=1)
         kick = process.eventfd()
 
         async def start() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vdpasim.pytest_plugin.handles import NowaitTransport, open_net, open_vdpa
+from vdpasim.pytest_plugin.handles import open_net, open_vdpa
 from vdpasim.pytest_plugin.machine import Machine
 from vdpasim.pytest_plugin.settings import Settings
 from vdpasim.sim import File, WouldBlock

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdpasim.sim import UsageError
 from vdpasim.vmm.handles import VhostNet, VhostVdpa
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,26 +24,6 @@ if TYPE_CHECKING:
 
 DEVICE = "vdpasim0"
 """Name of the device that ``vhost_vdpa`` opens."""
-
-
-class NowaitTransport:
-    """A simulated file whose calls end at once or not at all."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    async def read(self, size: int) -> bytes:
-        data: bytes = self.file.read_nowait(size)
-        return data
-
-    async def write(self, data: bytes) -> int:
-        return self.file.write_nowait(data)
-
-    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
-        return self.file.ioctl_nowait(request, arg)
-
-    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
-        return self.file.mmap_nowait(length, prot, flags, offset)
 
 
 class Synchronous:

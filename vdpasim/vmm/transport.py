@@ -1,8 +1,9 @@
 """What a client handle needs of a file: four calls, over the simulator or over a real descriptor.
 
 Theory. A handle encodes, calls, decodes; it does not know what it talks to. The simulator's ``File`` has the four
-calls already; :class:`FdTransport` gives them to a real descriptor. All are ``async``; over a real descriptor they
-never suspend, so synchronous code may drive a handle by :func:`run_sync`.
+calls already; :class:`FdTransport` gives them to a real descriptor, :class:`NowaitTransport` to a simulated file
+without waiting. All are ``async``; over these two they never suspend, so synchronous code may drive a handle by
+:func:`run_sync`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from vdpasim.sim import File
 
 T = TypeVar("T")
 
@@ -56,6 +59,26 @@ class FdTransport:
 
     async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
         return _mmap.mmap(self.fd, length, flags, prot, offset=offset)
+
+
+class NowaitTransport:
+    """A simulated file whose calls end at once or not at all."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+
+    async def read(self, size: int) -> bytes:
+        data: bytes = self.file.read_nowait(size)
+        return data
+
+    async def write(self, data: bytes) -> int:
+        return self.file.write_nowait(data)
+
+    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
+        return self.file.ioctl_nowait(request, arg)
+
+    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
+        return self.file.mmap_nowait(length, prot, flags, offset)
 
 
 def run_sync(steps: Coroutine[Any, Any, T]) -> T:

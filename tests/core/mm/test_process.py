@@ -11,7 +11,7 @@ from vdpasim.sim import Process, Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import O_CLOEXEC, O_RDWR
 from vdpasim.vmm.handles import VhostVdpa
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -20,27 +20,8 @@ if TYPE_CHECKING:
     from vdpasim.sim import File
 
 
-class Sync:
-    """A File as a transport that never waits, so that a handle can be driven by plain code."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    async def read(self, size: int) -> bytes:
-        return bytes(self.file.read_nowait(size))
-
-    async def write(self, data: bytes) -> int:
-        return self.file.write_nowait(data)
-
-    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> Any:
-        return self.file.ioctl_nowait(request, arg)
-
-    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> Any:
-        return self.file.mmap_nowait(length, prot, flags, offset)
-
-
 def handle(file: File) -> VhostVdpa:
-    return VhostVdpa(Sync(file))
+    return VhostVdpa(NowaitTransport(file))
 
 
 def refusal(steps: Coroutine[Any, Any, Any]) -> tuple[int | None, int, str]:

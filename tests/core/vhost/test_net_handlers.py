@@ -14,7 +14,7 @@ from vdpasim.uapi.message import Message, decode_message
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_MISS
 from vdpasim.vmm.guest import Buffer, Used, Virtqueue
 from vdpasim.vmm.handles import VhostNet as Handle
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 ACCESS_PLATFORM = 1 << 33
 VERSION_1 = 1 << 32
@@ -24,26 +24,6 @@ EVENT_IDX = 1 << 29
 KICK = (1).to_bytes(8, "little")
 IOVA = 0x10_0000
 FRAME = bytes(6) + b"\x52\x54\x00\x12\x34\x56\x08\x00" + b"payload"
-
-
-class Now:
-    """A transport over the synchronous face of a simulated file."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    async def read(self, size: int) -> bytes:
-        data: bytes = self.file.read_nowait(size)
-        return data
-
-    async def write(self, data: bytes) -> int:
-        return self.file.write_nowait(data)
-
-    async def ioctl(self, request: int, arg: int | bytes | bytearray | None = None) -> object:
-        return self.file.ioctl_nowait(request, arg)
-
-    async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> object:
-        return self.file.mmap_nowait(length, prot, flags, offset)
 
 
 class FarEnd:
@@ -64,7 +44,7 @@ class Net:
         self.vmm: Process = self.sim.process("vmm")
         self.ram: Region = self.vmm.mmap(1 << 20, self.vmm.memfd("ram", 1 << 20))
         self.file = self.vmm.open_nowait("/dev/vhost-net")
-        self.handle = Handle(Now(self.file))
+        self.handle = Handle(NowaitTransport(self.file))
         base = self.ram.addr if table else IOVA
         self.base = base
         self.rings = {RX: Virtqueue(self.ram, base, 16), TX: Virtqueue(self.ram, base, 16, offset=0x1000)}
