@@ -176,7 +176,7 @@ async def suspend_before_the_start(sim: Simulator) -> None:
 
 @scenario(
     kernel={
-        "6.1": ("history.map-lost-at-reset", "iotlb.divergence"),
+        "6.1": ("history.map-lost-at-reset", "iotlb.divergence", "queue.stalled"),
         "tip-iotlb-persist": ("history.map-lost-at-reset", "iotlb.divergence"),
         "6.12": (),
         "7.1": (),
