@@ -13,7 +13,7 @@ from vdpasim.vmm.blk import IOVA, RAM, SECTOR, BlkVmm
 
 @scenario(
     kernel=("6.12", "tip"),
-    expect=("iotlb.divergence", "set-map.ignored-error"),
+    expect=("iotlb.divergence", "set-map.ignored-error", "queue.stalled"),
     options={"max_iotlb_entries": 2},
     demo=True,
 )

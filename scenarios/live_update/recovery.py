@@ -186,24 +186,22 @@ def cannot_resume(sim: Simulator) -> str:
     return sim.vdpa.dev_add("disk", profile=attrs.evolve(stock, resume=False)).path
 
 
-@scenario(kernel=dict.fromkeys(("6.12", "tip", *SERIES), "queue.stalled"), tags=("LU59", "objection:resume"))
+@scenario(kernel=dict.fromkeys(("6.12", "tip", *SERIES), "vmm.left-suspended"), tags=("LU59", "objection:resume"))
 async def lu59_exec_fails(sim: Simulator) -> None:
     """The exec fails behind SUSPEND and the old image goes on as if nothing were: its disk does not."""
     vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
     await vmm.device.suspend()
-    if await is_silent(vmm):
-        sim.violation("queue.stalled", "the disk was suspended for an update that was given up, and nobody resumed it")
+    assert await is_silent(vmm)
 
 
-@scenario(kernel=dict.fromkeys(("6.12", "tip", *SERIES), "queue.stalled"), tags=("LU59", "objection:resume"))
+@scenario(kernel=dict.fromkeys(("6.12", "tip", *SERIES), "vmm.left-suspended"), tags=("LU59", "objection:resume"))
 async def lu59_no_way_back(sim: Simulator) -> None:
     """A device without RESUME: the old image asks for it, is refused, and has nothing else prepared."""
     vmm = await BlkVmm.boot(sim.process("vmm"), cannot_resume(sim))
     await vmm.device.suspend()
     with refused(errno.EOPNOTSUPP):
         await vmm.device.resume()
-    if await is_silent(vmm):
-        sim.violation("queue.stalled", "the device cannot be resumed")
+    assert await is_silent(vmm)
 
 
 @scenario(kernel=("6.12", "tip", *SERIES), tags=("LU59:twin", "objection:resume"))

@@ -11,6 +11,9 @@ from tests.checks.support import feed
 from vdpasim.checks.dma_handover import DmaHandover
 from vdpasim.core.events import Kind
 from vdpasim.core.vdpa.vdpa_sim import VdpaSim
+from vdpasim.explore import Target
+from vdpasim.explore.campaign import Plan
+from vdpasim.explore.strategy import Settings
 
 if TYPE_CHECKING:
     from vdpasim.core.ports import Mm
@@ -63,6 +66,14 @@ def test_nobody_may_be_worked_for_who_is_gone(check: DmaHandover) -> None:
     assert dma(check) == ["dma.after-handover"]
 
 
+@pytest.mark.parametrize("op", ["exec", "exit"])
+def test_nor_for_a_program_that_has_gone_on(check: DmaHandover, op: str) -> None:
+    feed(check, Kind.EXIT, op=op, file="other", ret=-2, handler_errno=0, rule=None)
+    assert dma(check) == [], "an exec that failed"
+    feed(check, Kind.EXIT, op=op, file="other", ret=0, handler_errno=0, rule=None)
+    assert dma(check) == ["dma.after-handover"], "though the worker holds the address space"
+
+
 def test_a_released_file_has_no_owner(check: DmaHandover) -> None:
     feed(check, Kind.GONE, what="file", name="vhost-vdpa-0")
     owner(check, "old", None)
@@ -112,3 +123,24 @@ async def exec_while_running(sim: Simulator) -> None:
 def test_pinned_pages_outlive_their_owner_and_are_nobodys() -> None:
     assert "dma.after-handover" in stories.ids(exec_while_running, stories.SERIES, options=stories.PA)
     assert "dma.after-handover" not in stories.ids(exec_while_running, stories.SERIES), "such a device stands still"
+
+
+async def exec_in_the_middle(sim: Simulator, *, suspended: bool) -> None:
+    vmm = await stories.boot(sim)
+    vmm.post(0, 0, 512)
+    guest = sim.spawn(vmm.kick_device, name="guest")
+    await guest.join()
+    if suspended:
+        await vmm.device.suspend()
+    await vmm.exec(stories.NEW_ADDRESS)
+    await sim.settle()
+
+
+@pytest.mark.parametrize(("suspended", "wanted"), [(False, {"dma.after-handover"}), (True, set())])
+def test_a_request_in_flight_at_exec_is_caught_in_some_order(suspended: bool, wanted: set[str]) -> None:
+    async def story(sim: Simulator) -> None:
+        await exec_in_the_middle(sim, suspended=suspended)
+
+    campaign = Plan(Target("in flight", story, stories.SERIES), "dfs", 3000, Settings(preemptions=1)).run()
+    found = {ident for failure in campaign.failures for ident in failure.ids}
+    assert found & {"dma.after-handover", "uaf.old-mm"} == wanted

@@ -10,8 +10,11 @@ from tests.checks import stories
 from tests.checks.support import feed
 from vdpasim.checks.queue_stalled import QueueStalled
 from vdpasim.core.events import Kind
+from vdpasim.core.vdpa.vdpa_sim import VdpaSim
+from vdpasim.vmm.blk import IOVA, RAM
 
 if TYPE_CHECKING:
+    from vdpasim.core.kernel import Steps
     from vdpasim.sim import Simulator
 
 DEV = "vhost-vdpa-0"
@@ -36,8 +39,8 @@ def idle(check: QueueStalled, why: str, queue: int = -1) -> None:
     feed(check, Kind.IDLE, device="disk", queue=queue, why=why)
 
 
-def looked(check: QueueStalled) -> None:
-    where = {"device": "disk", "queue": 0, "iova": 0, "length": 2}
+def looked(check: QueueStalled, queue: int = 0) -> None:
+    where = {"device": "disk", "queue": queue, "iova": 0, "length": 2}
     feed(check, Kind.DMA, **where, access=1, serial=1, target="va", place=())
 
 
@@ -93,6 +96,45 @@ def test_a_queue_that_waits_for_a_translation_was_looked_at(check: QueueStalled)
     assert found(check) == []
 
 
+def test_a_kick_that_meets_silence_is_stalled(check: QueueStalled) -> None:
+    looked(check)
+    kick(check)
+    assert found(check) == ["queue.stalled"]
+
+
+def test_a_device_that_never_worked_may_be_silent(check: QueueStalled) -> None:
+    kick(check)
+    assert found(check) == []
+
+
+def test_so_may_one_of_whose_queues_another_is_disabled(check: QueueStalled) -> None:
+    looked(check)
+    looked(check, queue=1)
+    kick(check)
+    assert found(check) == []
+    feed(check, Kind.RING, device=DEV, queue=1, what="ready", value=1)
+    assert found(check) == ["queue.stalled"]
+
+
+def test_an_access_that_a_plan_has_struck_was_one(check: QueueStalled) -> None:
+    looked(check)
+    kick(check)
+    feed(check, Kind.FAULT, device="disk", what="dma.read:EFAULT", errno=14)
+    assert found(check) == []
+
+
+@pytest.mark.parametrize(("base", "wanted"), [(3, ["queue.stalled"]), (0, [])])
+def test_a_ring_that_goes_on_behind_a_reset_keeps_its_kick(check: QueueStalled, base: int, wanted: list[str]) -> None:
+    suspend(check, 1)
+    kick(check)
+    idle(check, "remembered", 0)
+    feed(check, Kind.STATUS, device=DEV, old=0xF, new=0)
+    feed(check, Kind.RING, device=DEV, queue=0, what="base", value=base)
+    feed(check, Kind.RING, device=DEV, queue=0, what="ready", value=1)
+    feed(check, Kind.STATUS, device=DEV, old=0xB, new=0xF)
+    assert found(check) == wanted
+
+
 def test_a_run_that_was_cut_off_says_nothing_yet(check: QueueStalled) -> None:
     kick(check)
     idle(check, "not-running")
@@ -118,6 +160,67 @@ async def nobody_took_over(sim: Simulator) -> None:
     vmm.post(0, 0, 512)
     await vmm.kick_device()
     await sim.settle()
+
+
+async def kicked_in_the_window(sim: Simulator, *, again: bool = False) -> None:
+    vmm = await stories.boot(sim)
+    await vmm.write_sector(0, bytes(512))
+    await vmm.device.iotlb_invalidate(IOVA, RAM)
+    vmm.post(0, 0, 512)
+    await vmm.kick_device()
+    await sim.settle()
+    await vmm.map_ram()
+    if again:
+        await vmm.kick_device()
+
+
+async def kicked_again(sim: Simulator) -> None:
+    await kicked_in_the_window(sim, again=True)
+
+
+async def kicked_and_reset(sim: Simulator, *, again: bool = False) -> None:
+    vmm = await stories.boot(sim)
+    await vmm.write_sector(0, bytes(512))
+    await vmm.device.suspend()
+    vmm.post(0, 0, 512)
+    await vmm.kick_device()
+    await stories.restart(vmm, await vmm.device.get_vring_base(0))
+    if again:
+        await vmm.kick_device()
+
+
+async def reset_and_kicked_again(sim: Simulator) -> None:
+    await kicked_and_reset(sim, again=True)
+
+
+@pytest.mark.parametrize("story", [kicked_in_the_window, kicked_and_reset])
+def test_a_kick_that_finds_no_ring_or_a_reset_is_caught(story: stories.Story) -> None:
+    assert stories.ids(story) == {"queue.stalled"}
+
+
+@pytest.mark.parametrize("story", [kicked_again, reset_and_kicked_again])
+def test_one_more_kick_makes_it_good(story: stories.Story) -> None:
+    assert stories.watch(story) == []
+
+
+async def written_twice(sim: Simulator) -> None:
+    vmm = await stories.boot(sim)
+    await vmm.write_sector(0, bytes(512))
+    vmm.post(0, 0, 512)
+    await vmm.kick_device()
+    await sim.settle()
+
+
+def passes_once(device: VdpaSim) -> Steps:
+    device.passes += 1
+    if device.passes == 1:
+        yield from device.behaviour.work(device)
+
+
+def test_a_worker_that_does_not_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stories.watch(written_twice) == [], "without the bug"
+    monkeypatch.setattr(VdpaSim, "_pass", passes_once)
+    assert stories.ids(written_twice) == {"queue.stalled"}
 
 
 def test_a_kick_that_suspend_loses_is_caught() -> None:

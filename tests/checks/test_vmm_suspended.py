@@ -47,8 +47,28 @@ def test_a_step_on_another_file_is_not_one(check: VmmSuspended) -> None:
     assert found(check) == []
 
 
+def kick(check: VmmSuspended) -> None:
+    feed(check, Kind.KICK, device=DEV, queue=0)
+
+
+def test_a_guest_that_kicks_while_time_goes_by_runs(check: VmmSuspended) -> None:
+    kick(check)
+    assert found(check) == [], "it may have crossed the SUSPEND"
+    check.now += 1
+    assert found(check) == ["vmm.left-suspended"]
+
+
+def test_a_kick_is_no_sign_once_another_program_has_the_device(check: VmmSuspended) -> None:
+    kick(check)
+    feed(check, Kind.OWNER, device=DEV, old="one", new="other")
+    check.now += 1
+    assert found(check) == []
+
+
 @pytest.mark.parametrize("way", ["resume", "reset", "close"])
 def test_the_way_back(check: VmmSuspended, way: str) -> None:
+    kick(check)
+    check.now += 1
     step(check, -errno.EPERM)
     if way == "resume":
         feed(check, Kind.SUSPEND, device=DEV, old=1, new=0)
@@ -74,6 +94,29 @@ async def gave_up(sim: Simulator) -> None:
 
 async def went_back(sim: Simulator) -> None:
     await refused_handover(sim, back=True)
+
+
+async def left_to_the_guest(sim: Simulator, *, back: bool) -> None:
+    vmm = await stories.boot(sim)
+    await vmm.device.suspend()
+    vmm.post(0, 0, 512)
+    await vmm.kick_device()
+    await sim.sleep(1_000_000)
+    if back:
+        await vmm.device.resume()
+
+
+async def guest_waits(sim: Simulator) -> None:
+    await left_to_the_guest(sim, back=False)
+
+
+async def guest_waited(sim: Simulator) -> None:
+    await left_to_the_guest(sim, back=True)
+
+
+def test_a_guest_that_goes_on_without_its_device_is_caught() -> None:
+    assert stories.ids(guest_waits) == {"vmm.left-suspended"}
+    assert stories.watch(guest_waited) == []
 
 
 def test_giving_up_is_caught_and_going_back_is_not() -> None:

@@ -299,7 +299,8 @@ def execute(
 ) -> Outcome:
     """Run the body once.
 
-    ``rest`` runs what it left behind too, as ``vdpasim run`` does, so that checks can say what did not happen.
+    ``rest`` runs what it left behind too, as ``vdpasim run`` does, so that checks can say what did not happen. Without
+    it they can where the body has left nothing.
 
     Raises:
         Pruned: the policy broke off.
@@ -318,7 +319,7 @@ def execute(
         watch.found.append((ident, text))
     finally:
         sim.abandon()
-    if rest and come_to_rest(sim):
+    if not sim.kernel.ready or (rest and come_to_rest(sim)):
         sim.kernel.emit(Kind.STILL)
     driver.finish()
     found = watch.finish()

@@ -299,7 +299,7 @@ class _Reader:
 
     def _enter(self, event: Event) -> None:
         seq, _, unit, _, op, file, args = event
-        before = next((bytes(arg.data) for arg in args if hasattr(arg, "data")), b"")
+        before = next((bytes(getattr(arg, "before", arg.data)) for arg in args if hasattr(arg, "data")), b"")
         call = Call(seq, unit, op, file, args, before)
         call.name, call.message = self._meaning(call)
         self.open.setdefault((unit, op, file), []).append(call)
