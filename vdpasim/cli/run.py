@@ -86,8 +86,9 @@ def command(
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     if diff:
-        rows = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
-        click.echo(comparison.render(rows, [which.name for which in chosen]), nl=False)
+        named = [(which.name if which else "", verdict) for which, verdict in runs]
+        table = comparison.render(comparison.rows(named), [which.name for which in chosen])
+        click.echo(table + comparison.rests(named), nl=False)
         return
     render = reports.told if demo else reports.by_catalogue
     if explain or objections:

@@ -20,13 +20,11 @@ from zlib import crc32
 
 import attrs
 
-from vdpasim.checks.standard import standard
-from vdpasim.core.events import Event, Kind
 from vdpasim.core.kernel import Call, Unit, Woken, Worker
 from vdpasim.explore.footprint import Footprint, Recorder, local, waits
 from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
+from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import load
-from vdpasim.scenario.runner import come_to_rest, outcome
 from vdpasim.sim import InternalError, Livelock, Simulator
 from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
@@ -34,6 +32,7 @@ from vdpasim.trace.text import TextTrace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vdpasim.checks import Finding
     from vdpasim.scenario import Body, Scenario
 
 STEP_LIMIT = 20_000
@@ -306,26 +305,21 @@ def execute(
         ReplayDivergence: the policy follows a schedule that does not fit.
     """
     sim = target.machine()
-    watch = _Watch(sim, trace=trace)
+    text = TextTrace(sim.kernel.abi) if trace else None
+    if text is not None:
+        sim.listen(text.event)
     driver = Driver(sim, policy, without)
-    result: Any = None
-    try:
-        result = sim.run(target.story())
-    except (InternalError, Pruned, ReplayDivergence):
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        ident, text = outcome(error)
-        watch.found.append((ident, text))
-    finally:
-        sim.abandon()
-    if rest and come_to_rest(sim):
-        sim.kernel.emit(Kind.STILL)
+    with Judge(sim, target.expected, program=False) as judge:
+        result = _play(judge, target)
+        if rest:
+            judge.rest()
     driver.finish()
-    found = watch.finish()
-    bad = [(ident, text) for ident, text in found if ident not in target.expected]
+    judge.finish()
+    found = judge.findings
+    bad = [finding for finding in found if finding.id not in target.expected]
     return Outcome(
-        tuple(sorted({ident for ident, _ in bad})),
-        "\n".join(f"{ident}: {text}" for ident, text in bad),
+        tuple(sorted({finding.id for finding in bad})),
+        "\n".join(f"{finding.id}: {finding.text}" for finding in bad),
         _key(found, result),
         str(Schedule.of(driver.choices, driver.prints, without)),
         sim.kernel.steps,
@@ -333,38 +327,24 @@ def execute(
         driver.preemptions,
         driver.ready,
         tuple(driver.actors),
-        watch.trace.text() if watch.trace else "",
+        text.text() if text is not None else "",
     )
 
 
-class _Watch:
-    # what a run is judged by
-    def __init__(self, sim: Simulator, *, trace: bool) -> None:
-        self.sim = sim
-        self.oracles = standard()
-        self.found: list[tuple[str, str]] = []
-        self.trace = TextTrace(sim.kernel.abi) if trace else None
-        self.sinks = [oracle.event for oracle in self.oracles]
-        if self.trace is not None:
-            self.sinks.append(self.trace.event)
-        sim.listen(self._event)
-
-    def _event(self, event: Event) -> None:
-        for sink in self.sinks:
-            sink(event)
-        if event[3] == Kind.UNMODELLED:
-            self.found.append(("unmodelled", f"{event[4]}: {event[5]}"))
-
-    def finish(self) -> list[tuple[str, str]]:
-        for oracle in self.oracles:
-            oracle.finish()
-            self.found += [(finding.id, finding.text) for finding in oracle.findings]
-        self.found += [("fault.unfired", one.complaint()) for one in self.sim.faults.unfired]
-        return self.found
+def _play(judge: Judge, target: Target) -> Any:
+    try:
+        return judge.sim.run(target.story())
+    except (InternalError, Pruned, ReplayDivergence):
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
+        judge.ended(error)
+        return None
+    finally:
+        judge.sim.abandon()
 
 
-def _key(found: list[tuple[str, str]], result: Any) -> str:
-    text = f"{sorted({ident for ident, _ in found})}{_shown(result)!r}"
+def _key(found: list[Finding], result: Any) -> str:
+    text = f"{sorted({finding.id for finding in found})}{_shown(result)!r}"
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -119,7 +119,7 @@ def _vdpasim_machine(request: pytest.FixtureRequest, _vdpasim_settings: settings
     report.add(request.node, machine)
     yield machine
     complaint = machine.complaint() if machine.judged else ""
-    machine.sim.abandon()
+    machine.close()
     if complaint:
         pytest.fail(complaint, pytrace=False)
 
