@@ -25,6 +25,7 @@ from vdpasim.explore.footprint import Footprint, Recorder, local, waits
 from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
 from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import load
+from vdpasim.scenario.series_file import on_kernels, series_name
 from vdpasim.sim import InternalError, Livelock, Simulator
 from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
@@ -105,16 +106,23 @@ class Target:
     extensions: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     expected: frozenset[str] = frozenset()
+    series: str = ""
+    """The patch series that ``kernel`` names, as it was given, if a file may have to be loaded for it."""
 
     @classmethod
-    def of(cls, story: Scenario, ident: str, kernel: str, *, seed: int = 0, by_name: bool = True) -> Target:
-        """A scenario on a kernel; ``by_name``: another process can load it."""
+    def of(
+        cls, story: Scenario, ident: str, kernel: str, *, seed: int = 0, by_name: bool = True, series: str = ""
+    ) -> Target:
+        """A scenario on a kernel, under a series if one is given; ``by_name``: another process can load it."""
+        (kernel,) = on_kernels([kernel], series)
         body = None if by_name else story.body
         rest = (story.abi, seed, story.options, story.extensions, story.faults, story.expected(kernel))
-        return cls(ident, body, kernel, *rest)
+        return cls(ident, body, kernel, *rest, series)
 
     def machine(self) -> Simulator:
         """A fresh one."""
+        if self.series:
+            series_name(self.series)  # this may be another process than the one that was told
         return Simulator(
             self.kernel,
             abi=self.abi,
@@ -156,6 +164,8 @@ class Outcome:
     actors: tuple[str, ...] = ()
     """Paths of the actors but the first."""
     trace: str = ""
+    unconfirmed: dict[str, str] = attrs.Factory(dict["str", "str"])
+    """The rules it came to that no kernel confirms, each with what it rests on."""
 
     @property
     def failed(self) -> bool:
@@ -328,6 +338,7 @@ def execute(
         driver.ready,
         tuple(driver.actors),
         text.text() if text is not None else "",
+        judge.unconfirmed,
     )
 
 

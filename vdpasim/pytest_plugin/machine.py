@@ -18,7 +18,7 @@ from vdpasim.trace.text import TextTrace, inert
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from vdpasim.checks import Finding
     from vdpasim.core.events import Event
@@ -95,6 +95,10 @@ class Machine:
     def _finish(self) -> None:
         self._judge.still()
         self._judge.finish()
+
+    def unconfirmed(self) -> Mapping[str, str]:
+        """The rules the test came to that no kernel confirms, each with what it rests on."""
+        return self._judge.unconfirmed
 
     def close(self) -> None:
         """The test is over, its fixtures too."""
