@@ -24,8 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
 
-from vdpasim.core.events import LAYOUT, Event, Kind, as_dict
-from vdpasim.trace.fields import OpenCalls, Wrong, apply, array, content, encode, encode_bytes, field, number, text
+from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls, as_dict
+from vdpasim.trace.fields import Wrong, apply, array, content, encode, encode_bytes, field, number, text
 from vdpasim.uapi.abi import ABIS, Abi
 
 if TYPE_CHECKING:
