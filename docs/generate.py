@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.cli.explain import OF_NO_KERNEL, counts_json, depending, kernels, visible
+from vdpasim.checks.evidence import OWN, kind, stored
+from vdpasim.cli.explain import counts_json, depending, kernels, visible
 from vdpasim.conform.cases import Case, needs_data_path, read_cases
-from vdpasim.conform.evidence import kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES, parse
-from vdpasim.core.rules import RULES
+from vdpasim.core.rules import OF_NO_KERNEL, RULES
 from vdpasim.core.series import SERIES, active
 from vdpasim.core.switches import SWITCHES
 from vdpasim.devices.profile import DeviceProfile
@@ -31,9 +31,9 @@ from vdpasim.uapi.message import TYPE_NAMES
 from vdpasim.vmm.live_update import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from vdpasim.conform.evidence import Evidence
+    from vdpasim.checks.evidence import Evidence
     from vdpasim.core.rules import Rule
     from vdpasim.core.switches import Switch
     from vdpasim.vmm.live_update import Step
@@ -96,11 +96,13 @@ an `OSError` of the simulator carries it as `.rule`, and `vdpasim explain ID` pr
 golden cases that confirm it.
 
 There are {rules} rules: {golden} are confirmed by golden cases, recordings of real kernels; {source} were read in the
-kernel's source and no recording comes to them; {inferred} follow from something else.
+kernel's source and no recording comes to them; {inferred} are inferred from something else; {own} are vdpasim's own and
+no kernel's: its devices, injected faults, what `live-update-fixed` does otherwise. A run that comes to one of the last
+two kinds says so in its [verdict](live-update.md#what-a-verdict-rests-on).
 
 *Kernels* are the profiles a rule holds on, *all* is every one of them; `+` names switches that a profile needs first.
 *Errno* is the handler's; where the caller sees another one, it stands behind the arrow. *Evidence* is *golden*,
-*source* or *inferred*.
+*source*, *inferred* or *own*.
 """
 
 
@@ -142,6 +144,7 @@ def rules() -> Iterator[str]:
         golden=counts["golden cases"],
         source=counts["read in source"],
         inferred=counts["inferred"],
+        own=counts[OWN],
     ).splitlines()
     files: defaultdict[str, list[Rule]] = defaultdict(list)
     for name in sorted(RULES):
@@ -154,11 +157,12 @@ def rules() -> Iterator[str]:
             yield _rule_row(rule, confirmed)
 
 
-def _rule_row(rule: Rule, confirmed: dict[str, Evidence]) -> str:
+def _rule_row(rule: Rule, confirmed: Mapping[str, Evidence]) -> str:
     when = rule.when + (f" ({rule.why})" if rule.why else "")
     on = kernels(rule)
     where = "all" if on == list(PROFILES) else ", ".join(on) or " ".join(f"+{one}" for one in rule.switches) or "none"
-    evidence = {"golden cases": "golden", "read in source": "source"}.get(kind(rule.id, confirmed), "inferred")
+    words = {"golden cases": "golden", "read in source": "source", OWN: "own"}
+    evidence = words.get(kind(rule.id, confirmed), "inferred")
     return f"| `{rule.id}` | {_errno(rule)} | {_cell(when)} | {_cell(where)} | {evidence} |"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdpasim.checks.standard import standard, vmm_mistakes
 from vdpasim.core.events import Kind
-from vdpasim.scenario.runner import come_to_rest
+from vdpasim.scenario.judge import come_to_rest
 from vdpasim.sim import Simulator
 from vdpasim.vmm.blk import IOVA, RAM, BlkVmm
 

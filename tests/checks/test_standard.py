@@ -12,7 +12,7 @@ from vdpasim.checks.standard import standard, vmm_mistakes
 if TYPE_CHECKING:
     from vdpasim.checks import Check
 
-SHARED = {"__init__", "oracle", "ring_state", "standard"}
+SHARED = {"evidence", "__init__", "oracle", "ring_state", "standard"}
 """What is no check."""
 
 
@@ -31,7 +31,8 @@ def test_mistakes_of_the_program_are_in_a_set_of_their_own() -> None:
 
 
 def test_every_id_is_in_the_docs(root: Path) -> None:
-    sources = [path.read_text("utf-8") for path in Path(vdpasim.checks.__file__).parent.glob("*.py")]
+    paths = Path(vdpasim.checks.__file__).parent.glob("*.py")
+    sources = [path.read_text("utf-8") for path in paths if path.stem != "evidence"]  # it has ids of rules
     named = {ident for source in sources for ident in re.findall(r'"([a-z]+(?:-[a-z]+)*\.[a-z-]+)"', source)}
     table = (root / "docs" / "checks.md").read_text("utf-8")
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]

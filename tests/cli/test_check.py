@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from tests.trace.support import PING, STALE, every_kind, marks_of, recorded, stale, trace_text
 from vdpasim.cli.check import RUN_ONLY, command, judge
 from vdpasim.core.events import Kind
-from vdpasim.scenario.runner import outcome
+from vdpasim.scenario.judge import outcome
 from vdpasim.sim import Deadlock, Livelock
 from vdpasim.trace.file import Mark, Reader
 

@@ -80,6 +80,10 @@ class TestRule:
     def test_without_a_case_the_row_says_where_the_knowledge_comes_from(self) -> None:
         assert lines("vdpa.config-call.lost")["evidence"] == "read in source; no golden case comes to it"
 
+    @pytest.mark.parametrize("rule", ["vdpa.remap.pinned", "fault.injected", "miss.stopped"])
+    def test_what_is_of_no_kernel_was_read_nowhere(self, rule: str) -> None:
+        assert lines(rule)["evidence"] == "vdpasim's own; no kernel has it"
+
     def test_several_are_told_apart_by_an_empty_line(self) -> None:
         output = explain("vdpa.open.busy", "vhost.owner.busy").output
         assert [part.splitlines()[0] for part in output.split("\n\n")] == ["vdpa.open.busy", "vhost.owner.busy"]
@@ -189,7 +193,7 @@ class TestCounts:
         total = counts.pop("rules")
         assert total == len(RULES)
         assert sum(counts.values()) == total
-        assert set(counts) == {"golden cases", "read in source", "inferred"}
+        assert set(counts) == {"golden cases", "read in source", "inferred", "vdpasim's own"}
 
     def test_are_printed(self) -> None:
         assert explain("--counts").output.splitlines()[0].split() == ["rules", str(len(RULES))]

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
+from tests.cli.test_explore import elsewhere
+from tests.explore.bodies import written
 from vdpasim.cli import explore, run, shrink
 
 if TYPE_CHECKING:
@@ -51,3 +54,20 @@ def test_the_scenario_itself_is_not_overwritten(tmp_path: Path) -> None:
     assert shown.exit_code == 2
     assert "is the scenario itself" in shown.output
     assert file.read_text("utf-8") == text
+
+
+@pytest.mark.usefixtures("registry")
+def test_under_a_series_of_a_file_what_comes_out_loads_it_itself(tmp_path: Path) -> None:
+    story, posted, mended = written(tmp_path)
+    schedule = "s1--1."
+    for flags in ([], ["-o", str(tmp_path / "small.py")]):
+        shown = tell(story, "--schedule", schedule, "--series", posted, *flags)
+        assert shown.exit_code == 0, shown.output
+        if not flags:
+            (tmp_path / "small.py").write_text(shown.stdout, "utf-8")
+        played = elsewhere("run", str(tmp_path / "small.py"))
+        assert played.returncode == 0, played.stdout + played.stderr
+        assert "6.12+as-posted+lu-advertise  iotlb.divergence" in played.stdout
+    assert tell(story, "--schedule", schedule, "--series", mended).exit_code == 2, "it does not fail there"
+    named = tell(story, "--schedule", schedule, "--series", "live-update-v1")
+    assert "series_name" not in named.stdout

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from vdpasim.conform import evidence
+from vdpasim.checks.evidence import stored
 from vdpasim.conform.cases import Case, read_cases
-from vdpasim.conform.evidence import NAMES_MAX, Evidence, collect, count_kinds, kind, stored
+from vdpasim.conform.evidence import NAMES_MAX, collect
 from vdpasim.conform.replay import Verdict
 from vdpasim.core.profiles import parse
 from vdpasim.core.rules import RULES, Rule
@@ -54,13 +54,6 @@ def test_a_rule_holds_on_every_kernel_whose_trace_came_to_it() -> None:
 
 def test_the_file_is_sorted_so_that_its_changes_can_be_read() -> None:
     assert list(stored()) == sorted(stored())
-
-
-def test_the_kind_is_the_rows_own_word_until_a_case_confirms_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = attrs.evolve(next(iter(RULES.values())), id="x.y", source="inferred")
-    monkeypatch.setattr(evidence, "RULES", {"x.y": row})
-    assert kind("x.y", {}) == "inferred"
-    assert kind("x.y", {"x.y": Evidence(1, ("6.1/a",))}) == "golden cases"
 
 
 @pytest.mark.parametrize(
@@ -108,10 +101,3 @@ def test_is_collected_from_the_agreeing_cases_that_hit_a_rule() -> None:
         "x.one": {"count": 1, "cases": ["6.1/a"]},
         "x.two": {"count": 7, "cases": ["6.1/a", "6.1/n0", "6.1/n1", "6.1/n2", "6.1/n3"]},
     }
-
-
-def test_is_counted_by_kind() -> None:
-    first, second = list(RULES)[:2]
-    before, after = count_kinds([]), count_kinds([first, second, "no.such-rule"])
-    assert sum(before.values()) == sum(after.values()) == len(RULES)
-    assert (before["golden cases"], after["golden cases"]) == (0, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vdpasim
-from vdpasim.core.events import COMMON, LAYOUT, Kind, as_dict
+from vdpasim.core.events import COMMON, LAYOUT, Kind, OpenCalls, as_dict
 
 PACKAGE = Path(vdpasim.__file__).parent
 
@@ -91,3 +91,15 @@ def test_an_event_of_another_length_is_no_event(extra: int) -> None:
     fields = ("x",) * (len(LAYOUT[Kind.KICK]) + extra)
     with pytest.raises(ValueError, match="zip"):
         as_dict((1, 0, "vmm", Kind.KICK, *fields))
+
+
+class TestOpenCalls:
+    def test_finds_the_oldest_of_equal_calls(self) -> None:
+        calls = OpenCalls()
+        enter, other = (1, 0, "u", Kind.ENTER, "read", "f", ()), (2, 0, "u", Kind.ENTER, "write", "f", ())
+        calls.enter(enter, "first")
+        calls.enter(other, "other")
+        calls.enter(enter, "second")
+        leave = (4, 0, "u", Kind.EXIT, "read", "f", 0, 0, None)
+        assert (calls.exit(leave), calls.rest()) == ("first", ["second", "other"])
+        assert (calls.exit(leave), calls.exit(leave), calls.rest()) == ("second", None, ["other"])

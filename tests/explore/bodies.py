@@ -88,3 +88,43 @@ async def three_with_an_idle_one(sim: Simulator) -> None:
 
     sim.spawn(idle)
     await lost_order(sim)
+
+
+# -- under a series of somebody's own
+
+UNBATCHED = '''\
+from vdpasim.scenario import scenario
+from vdpasim.vmm.live_update import LiveUpdate, LiveVmm
+
+
+@scenario(kernel="6.12+live-update-v2+lu-advertise")
+async def unbatched(sim):
+    """Whether the last region is found depends on the series: a push before the store leaves it behind."""
+    with sim.calm():
+        disk = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk")
+        vmm = await LiveVmm.boot(sim.process("vmm"), disk.path, blocks=2)
+        await LiveUpdate(vmm, batched=False).run()
+'''
+
+AS_POSTED = """\
+from vdpasim.core.series.live_update import V2
+
+SERIES = V2.derive("as-posted", "v2, under another name")
+"""
+
+MENDED = """\
+from vdpasim.core.series.live_update import REMAP_V2, V2
+from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
+
+MESSAGES = {VHOST_IOTLB_REMAP: REMAP_V2.moved("push", behind="store")}
+SERIES = V2.derive("mended", "v2 with the push behind the store", messages=MESSAGES)
+"""
+
+
+def written(folder: Path) -> tuple[str, str, str]:
+    """A story, a series under which it fails, and one under which it does not: files in a folder."""
+    texts = {"unbatched.py": UNBATCHED, "as posted.py": AS_POSTED, "mended.py": MENDED}
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+    story, *series = (str(folder / name) for name in texts)
+    return f"{story}::unbatched", series[0], series[1]

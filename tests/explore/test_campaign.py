@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.explore.bodies import RACES, lost_order, race, two_writers
+from tests.explore.bodies import RACES, lost_order, race, two_writers, written
 from vdpasim.explore import Target, explore
 from vdpasim.explore.campaign import BATCH, CampaignError, Failure, Plan
 from vdpasim.scenario.loader import load
@@ -153,3 +153,39 @@ def test_a_campaign_of_a_story_that_changed_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text("utf-8") + "# more\n", "utf-8")
     with pytest.raises(UsageError, match="another campaign"):
         plan.run()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_campaign_of_a_series_that_changed_is_refused(tmp_path: Path) -> None:
+    story, series, _ = written(tmp_path)
+    (found,) = load([story])
+    target = Target.of(found.scenario, found.ident, "6.12", series=series)
+    plan = Plan(target, schedules=1, state=tmp_path / "state")
+    assert target.kernel == "6.12+as-posted"
+    plan.run()
+    plan.run()
+    Path(series).write_text("# another\n", "utf-8")
+    with pytest.raises(UsageError, match="another campaign"):
+        plan.run()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_body_gets_the_series_and_its_command_names_it(tmp_path: Path) -> None:
+    _, series, _ = written(tmp_path)
+
+    async def asks(sim: Simulator) -> None:
+        assert sim.kernel.switches.spec != "6.12+as-posted"
+
+    failure = explore(asks, kernel="6.12", series=series).failures[0]
+    assert f"kernel='6.12+as-posted', series={series!r}, replay=" in failure.command
+
+
+def test_what_its_runs_rest_on_is_kept_with_the_state(tmp_path: Path) -> None:
+    async def resting(sim: Simulator) -> None:
+        file = await sim.process("vmm").open("/dev/vhost-net")
+        await file.ioctl(0xAF01)
+
+    plan = Plan(Target("body", resting, faults=("VHOST_SET_OWNER:1:drop",)), state=tmp_path / "state")
+    told = {"fault.injected": "vdpasim's own"}
+    assert plan.run().unconfirmed == plan.run().unconfirmed == told
+    assert explore(two_writers).unconfirmed == {}

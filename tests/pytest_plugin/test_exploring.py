@@ -131,6 +131,37 @@ def test_a_schedule_that_does_not_fit_is_one_line_and_stays_in_the_command(suite
     assert "another exception" not in shown.text
 
 
+def test_traces_are_of_schedules_that_failed_whether_or_not_the_test_did(suite: Suite) -> None:
+    suite.tests(
+        RACE
+        + """
+    def test_clean(explore):
+        explore(calm)
+
+    def test_looked_at(explore):
+        explore(race, check=False)
+        explore(race, check=False, strategy="random", seed=1)
+
+    def test_failed(explore):
+        explore(race)
+    """
+    )
+    traces = suite.path / "t"
+    assert suite.run("--vdpasim-trace-dir", "t").outcomes == {"passed": 2, "failed": 1}
+    files = sorted(re.sub(r"\.[0-9a-f]{8}", "", path.name) for path in traces.iterdir())
+    failed, looked_at = "test_it.py-test_failed", "test_it.py-test_looked_at"
+    assert files == [f"{failed}.txt", f"{looked_at}-2.txt", f"{looked_at}.txt"]
+    assert all("open(/dev/vhost-net" in path.read_text("utf-8") for path in traces.iterdir())
+
+
+def test_a_schedule_that_never_ran_leaves_no_trace(suite: Suite) -> None:
+    suite.tests(RACE + "\n    def test_it(explore):\n        explore(race)\n")
+    shown = suite.run("--vdpasim-schedule", "s1--1.", "--vdpasim-trace-dir", "t")
+    assert shown.outcomes == {"failed": 1}
+    assert "vdpasim trace file" not in shown.text
+    assert not (suite.path / "t").exists()
+
+
 def test_a_finding_cannot_paint_the_screen(suite: Suite) -> None:
     suite.tests("""
         async def body(sim):

@@ -9,7 +9,7 @@ from vdpasim.pytest_plugin.machine import Machine
 from vdpasim.pytest_plugin.settings import Settings
 from vdpasim.sim import File, WouldBlock
 from vdpasim.uapi.mman import MAP_SHARED, PROT_WRITE
-from vdpasim.vmm.transport import run_sync
+from vdpasim.vmm.transport import NowaitTransport, run_sync
 
 
 def test_both_faces_talk_to_one_file() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import pytest
 
 from vdpasim.checks import Finding
@@ -98,6 +99,24 @@ def test_lines_keep_to_the_width() -> None:
     text = catalogue.catalogue([verdict("a", V1, *ids, tags=("LU1",), story="word " * 60)])
     assert max(map(len, text.splitlines())) <= WIDTH
     assert all(ident in text for ident in ids)
+
+
+def test_a_number_whose_runs_rest_on_what_no_kernel_confirms_has_a_mark() -> None:
+    own = {"vdpa.remap.pinned": "vdpasim's own"}
+    bug, good = verdict("a", V1, "dma.fault", tags=("LU1",)), verdict("b", V1, tags=("LU2",))
+    named = [("t", "LU1:twin"), ("a", "LU1")]
+    twin, hidden = (attrs.evolve(verdict(name, FIXED, tags=(tag,)), unconfirmed=own) for name, tag in named)
+    text = catalogue.catalogue([bug, good, twin, hidden])
+    assert [line.split()[0] for line in text.splitlines()[1:3]] == ["LU1*", "LU2"]
+    assert text.splitlines()[3:] == ["* LU1 fixed: vdpasim's own: vdpa.remap.pinned"]
+    assert "*" not in catalogue.catalogue([bug, good])
+
+
+def test_an_objection_names_what_its_stories_rest_on() -> None:
+    played = verdict("a", V1, "dma.fault", tags=("objection:resume",))
+    resting = attrs.evolve(played, unconfirmed={"vq.indirect.loop": "inferred"})
+    assert "\n  a\n  * v1: inferred: vq.indirect.loop\n" in objections([played, resting])
+    assert "*" not in objections([played])
 
 
 def row_of(text: str, slug: str) -> list[list[str]]:

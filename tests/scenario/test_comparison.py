@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vdpasim.scenario.comparison import changed, render, rows
+import attrs
+
+from vdpasim.scenario.comparison import changed, render, rests, rows
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
 
@@ -38,3 +40,11 @@ def test_only_what_changes_is_shown_and_the_rest_counted() -> None:
 
 def test_where_nothing_changes_there_is_no_table() -> None:
     assert render(rows(played("batched_remap")), NAMES) == "0 of 1 verdicts change\n"  # type: ignore[arg-type]
+
+
+def test_what_a_series_rests_on_is_told_once() -> None:
+    found = played("batched_remap")
+    assert rests(found) == ""  # type: ignore[arg-type]
+    weak = [{}, {"vdpa.remap.range": "vdpasim's own"}]
+    again = [(name, attrs.evolve(one, unconfirmed=rules)) for (name, one), rules in zip(found, weak, strict=True)]  # type: ignore[misc]
+    assert rests([*again, *again]) == "* live-update-fixed: vdpasim's own: vdpa.remap.range\n"  # type: ignore[list-item]

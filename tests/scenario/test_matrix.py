@@ -146,3 +146,15 @@ def test_json_is_one_object_a_run(tmp_path: Path) -> None:
     assert [one["found"] for one in told] == [["dma.fault"], ["dma.fault"], None, []]
     assert [told[0][key] for key in ("kernel", "series", "abi", "mode")] == ["6.12", "mainline", "x86_64", "va"]
     assert "own choice" in told[2]["text"]
+
+
+def test_what_no_kernel_confirms_is_marked_and_stands_below(tmp_path: Path) -> None:
+    story, *_ = stories(tmp_path)
+    machines = columns(["6.12"], ["mainline", "live-update-fixed"], ["x86_64"], ["va"])
+    own = Cell(("dma.fault",), "text", unconfirmed={"vdpa.guard.stale": "vdpasim's own"})
+    rows = [row(story, Cell(), own)]
+    text = table(rows, machines)
+    assert "dma.fault*" in text
+    assert text.endswith("\n* live-update-fixed: vdpasim's own: vdpa.guard.stale\n")
+    assert [one["unconfirmed"] for one in json.loads(to_json(rows, machines))] == [{}, dict(own.unconfirmed)]
+    assert "*" not in table([row(story, Cell(), Cell())], machines)

@@ -16,6 +16,9 @@ GOOD = Verdict("a.py::good", "good", "Fine.", "6.12", True, (), (), "", 3, "vdpa
 FINDING = Finding("dma.fault", "no <memory> & \"nothing\"", 9)
 TRACE = "".join(f"[{n}] 0 vmm: step\n" for n in range(20))
 BAD = Verdict("b.py::bad", "bad", "Not.", "tip", False, (), (FINDING,), TRACE, 4, "vdpasim run b.py::bad")
+WEAK = {"vq.indirect.loop": "inferred", "no.row": "inferred", "miss.stopped": "vdpasim's own"}
+TOLD = "inferred: vq.indirect.loop, no.row; vdpasim's own: miss.stopped"
+RESTING = [attrs.evolve(one, unconfirmed=WEAK) for one in (GOOD, BAD)]
 
 
 def test_the_table_has_a_line_a_run_and_a_count() -> None:
@@ -78,6 +81,30 @@ def test_junit_is_well_formed_whatever_the_text_holds() -> None:
     failure = root.find("testcase/failure")
     assert failure is not None
     assert FINDING.text in (failure.text or "")
+
+
+def test_what_no_kernel_confirms_stands_behind_the_verdict() -> None:
+    assert f"ok    good  6.12  clean ({TOLD})\n" in reports.table(RESTING)
+    assert f"FAIL  bad   tip   dma.fault ({TOLD})\n" in reports.table(RESTING)
+    assert f"ok    good on 6.12: clean ({TOLD})\n" in reports.told(RESTING)
+    missing = attrs.evolve(RESTING[1], found=(), expected=("a.b",))
+    assert missing.line == f"a.b was expected and not found ({TOLD})"
+
+
+def test_explained_says_what_the_rules_are() -> None:
+    lines = reports.explained(RESTING[:1]).splitlines()
+    assert lines[0] == f"ok    good on 6.12: clean ({TOLD})"
+    assert lines[1] == "  rests on vq.indirect.loop (inferred): an indirect chain longer than its table"
+    assert lines[2] == "  rests on no.row (inferred)"
+
+
+def test_machines_are_told_too() -> None:
+    assert [row["unconfirmed"] for row in json.loads(reports.to_json([GOOD, *RESTING]))] == [{}, WEAK, WEAK]
+    assert f"# {TOLD}\nok 1 good.6.12\n" in reports.ktap(RESTING)
+    root = ET.fromstring(reports.junit([GOOD, *RESTING]))
+    cases = [[child.tag for child in case] for case in root.iter("testcase")]
+    assert cases == [[], ["properties"], ["properties", "failure"]]
+    assert {(row.get("name"), row.get("value")) for row in root.iter("property")} == {("vdpasim.unconfirmed", TOLD)}
 
 
 @pytest.mark.parametrize("render", [reports.table, reports.by_catalogue, reports.to_json, reports.ktap, reports.junit])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from vdpasim.core.kernel import Steps, Work, Worker
 from vdpasim.core.vdpa.vdpa_sim import VdpaSim
 from vdpasim.scenario import Scenario, scenario
 from vdpasim.scenario.loader import Found
-from vdpasim.scenario.runner import Verdict, come_to_rest, run
-from vdpasim.sim import Simulator
+from vdpasim.scenario.runner import Verdict, run
 from vdpasim.vmm.blk import BlkVmm
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
 
 
 def play(story: Scenario, *, strict: bool = False) -> Verdict:
@@ -37,20 +39,6 @@ def test_what_was_begun_is_brought_to_its_end(monkeypatch: pytest.MonkeyPatch) -
     assert play(ends_with_a_kick).line == "clean"
     monkeypatch.setattr(VdpaSim, "notify", lambda *_: None)
     assert play(ends_with_a_kick).line == "irq.lost"
-
-
-def test_work_that_feeds_itself_never_rests() -> None:
-    sim = Simulator()
-    assert come_to_rest(sim)
-    worker = Worker(sim.kernel, "spins")
-
-    def spins() -> Steps:
-        worker.queue(work)
-        yield from ()
-
-    work = Work(spins)
-    worker.queue(work)
-    assert not come_to_rest(sim, limit=7)
 
 
 @scenario()

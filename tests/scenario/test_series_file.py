@@ -8,7 +8,7 @@ import pytest
 
 from vdpasim.core.profiles import parse
 from vdpasim.scenario.loader import ScenarioError
-from vdpasim.scenario.series_file import on_kernel, on_kernels, series_name
+from vdpasim.scenario.series_file import flag, on_kernel, on_kernels, series_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +91,14 @@ def test_a_series_takes_the_place_of_the_one_that_is_there(kernel: str, name: st
 def test_a_story_of_two_series_runs_once() -> None:
     kernels = ("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "tip")
     assert on_kernels(kernels, "live-update-fixed") == ["6.12+live-update-fixed", "tip+live-update-fixed"]
+
+
+def test_without_a_series_kernels_stay_as_they_are() -> None:
+    assert on_kernels(("6.12", "6.12"), "") == ["6.12", "6.12"]
+    assert flag("") == ""
+
+
+def test_a_file_is_loaded_for_the_kernels_and_named_in_commands(tmp_path: Path) -> None:
+    path = written(tmp_path, MENDED)
+    assert on_kernels(["6.12"], path) == ["6.12+my-v3"]
+    assert flag("my series.py") == " --series 'my series.py'"

@@ -13,7 +13,6 @@ from vdpasim.trace.fields import (
     BUFFER_MAX,
     Buffer,
     Named,
-    OpenCalls,
     Place,
     Wrong,
     apply,
@@ -127,15 +126,3 @@ class TestApply:
     def test_refuses_what_does_not_fit_the_call(self, changed: Any) -> None:
         with pytest.raises(Wrong):
             apply(changed, (5, Buffer(b"", b"")))
-
-
-class TestOpenCalls:
-    def test_finds_the_oldest_of_equal_calls(self) -> None:
-        calls = OpenCalls()
-        enter, other = (1, 0, "u", Kind.ENTER, "read", "f", ()), (2, 0, "u", Kind.ENTER, "write", "f", ())
-        calls.enter(enter, "first")
-        calls.enter(other, "other")
-        calls.enter(enter, "second")
-        leave = (4, 0, "u", Kind.EXIT, "read", "f", 0, 0, None)
-        assert (calls.exit(leave), calls.rest()) == ("first", ["second", "other"])
-        assert (calls.exit(leave), calls.exit(leave), calls.rest()) == ("second", None, ["other"])

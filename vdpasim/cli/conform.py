@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vdpasim.checks.evidence import count_kinds
 from vdpasim.conform import evidence
 from vdpasim.conform.replay import Selection, replay, trace_files
 from vdpasim.conform.report import (
@@ -75,7 +76,7 @@ def command(paths: tuple[Path, ...], as_object: bool, kernel: str | None, **opti
 def _write_evidence(path: Path, verdicts: Sequence[Verdict]) -> None:
     found = evidence.collect(verdicts)
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
-    counts = ", ".join(f"{kind} {count}" for kind, count in evidence.count_kinds(found).items())
+    counts = ", ".join(f"{kind} {count}" for kind, count in count_kinds(found).items())
     click.echo(f"evidence of the rules: {counts}", err=True)
 
 

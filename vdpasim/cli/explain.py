@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vdpasim.conform.evidence import count_kinds, kind, stored
+from vdpasim.checks.evidence import OWN, count_kinds, kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES
 from vdpasim.core.rules import RULES
 from vdpasim.core.switches import SWITCHES, Switch
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from vdpasim.conform.evidence import Evidence
+    from vdpasim.checks.evidence import Evidence
     from vdpasim.core.rules import Rule
 
 for _module in (
@@ -56,9 +56,6 @@ SEEN = {
 
 UNSEEN = "no caller sees it: the device works through its rings by itself"
 
-OF_NO_KERNEL = "vdpasim:"
-"""How ``Rule.where`` begins for behaviour of this package's own devices."""
-
 _FUNCTION = re.compile(r":(\w+)\(\)")
 
 
@@ -79,7 +76,7 @@ def visible(rule: Rule) -> str:
 
 def kernels(rule: Rule) -> list[str]:
     """The profiles a rule holds on."""
-    if rule.where.startswith(OF_NO_KERNEL):
+    if rule.own:
         return []
     return [name for name, on in PROFILES.items() if rule.holds(on)]
 
@@ -92,7 +89,7 @@ def depending(switch: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------- JSON
 
 
-def rule_json(rule: Rule, confirmed: dict[str, Evidence]) -> dict[str, Any]:
+def rule_json(rule: Rule, confirmed: Mapping[str, Evidence]) -> dict[str, Any]:
     """A rule as an object."""
     found = confirmed.get(rule.id)
     return {
@@ -133,7 +130,7 @@ def counts_json() -> dict[str, int]:
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-def rule_text(rule: Rule, confirmed: dict[str, Evidence]) -> Iterator[str]:
+def rule_text(rule: Rule, confirmed: Mapping[str, Evidence]) -> Iterator[str]:
     """The lines about a rule."""
     seen = visible(rule)
     error = f"{E.name(rule.errno)} ({rule.errno})" if rule.errno < E.ERESTARTSYS else E.name(rule.errno)
@@ -156,15 +153,16 @@ def _line(label: str, text: str) -> str:
 
 
 def _kernels_text(rule: Rule) -> str:
-    if rule.where.startswith(OF_NO_KERNEL):
+    if rule.own:
         return "none: this is not a kernel's behaviour"
     return ", ".join(kernels(rule)) or "none as it is; a profile with the switch added"
 
 
-def _evidence_text(rule: Rule, confirmed: dict[str, Evidence]) -> str:
+def _evidence_text(rule: Rule, confirmed: Mapping[str, Evidence]) -> str:
     found = confirmed.get(rule.id)
     if found is None:
-        return f"{rule.source}; no golden case comes to it"
+        what = kind(rule.id, confirmed)
+        return f"{what}; no kernel has it" if what == OWN else f"{what}; no golden case comes to it"
     more = ", ..." if found.count > len(found.cases) else ""
     plural = "s" if found.count > 1 else ""
     return f"{found.count} golden case{plural}: {', '.join(found.cases)}{more}"
@@ -241,13 +239,13 @@ def _family(prefix: str) -> list[Rule]:
     return [RULES[name] for name in sorted(RULES) if name.startswith(prefix)]
 
 
-def _as_json(one: Rule | Switch | list[Rule], confirmed: dict[str, Evidence]) -> list[dict[str, Any]]:
+def _as_json(one: Rule | Switch | list[Rule], confirmed: Mapping[str, Evidence]) -> list[dict[str, Any]]:
     if isinstance(one, list):
         return [rule_json(rule, confirmed) for rule in one]
     return [switch_json(one) if isinstance(one, Switch) else rule_json(one, confirmed)]
 
 
-def _as_text(one: Rule | Switch | list[Rule], confirmed: dict[str, Evidence]) -> Iterator[str]:
+def _as_text(one: Rule | Switch | list[Rule], confirmed: Mapping[str, Evidence]) -> Iterator[str]:
     if isinstance(one, list):
         return list_text(one)
     return switch_text(one) if isinstance(one, Switch) else rule_text(one, confirmed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from vdpasim.checks.evidence import told
 from vdpasim.core.profiles import ProfileError
 from vdpasim.explore.campaign import STRATEGIES, Campaign, CampaignError, Plan
 from vdpasim.explore.campaign import command as again
@@ -20,10 +21,11 @@ from vdpasim.explore.execute import Target, replay
 from vdpasim.explore.schedule import ReplayDivergence
 from vdpasim.explore.strategy import Settings
 from vdpasim.scenario.loader import ScenarioError, load
+from vdpasim.scenario.series_file import on_kernels
 from vdpasim.sim.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
 EXIT_DIVERGED = 4
 LAST_EVENTS = 12
@@ -39,6 +41,7 @@ LAST_EVENTS = 12
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Write the state there, and go on from it.")
 @click.option("--kernel", help="Profile string instead of the scenario's own.")
+@click.option("--series", metavar="NAME|FILE", default="", help="A patch series in the place of the scenario's own.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first failure.")
 @click.option("--replay", "schedule", metavar="STRING", help="Run this one schedule, and show how it ends.")
 def command(
@@ -51,6 +54,7 @@ def command(
     jobs: int,
     resume: Path | None,
     kernel: str | None,
+    series: str,
     keep_going: bool,
     schedule: str | None,
 ) -> None:
@@ -62,9 +66,9 @@ def command(
     with refusals():
         _only_for(strategy)
         targets = [
-            Target.of(one.scenario, one.ident, name, seed=seed)
+            Target.of(one.scenario, one.ident, name, seed=seed, series=series)
             for one in load(paths)
-            for name in ((kernel,) if kernel else one.scenario.kernels)
+            for name in on_kernels([kernel] if kernel else one.scenario.kernels, series)
         ]
         if (resume is not None or schedule is not None) and len(targets) > 1:
             raise UsageError(f"--resume and --replay are for one scenario on one kernel; these are {len(targets)}")
@@ -118,11 +122,17 @@ def _explore(plan: Plan) -> bool:
         click.echo("\r\x1b[K", nl=False, err=True)
     name = f"{plan.target.ident} on {plan.target.kernel}"
     click.echo(f"{name}: {campaign.line}")
+    _rests(campaign.unconfirmed)
     for failure in campaign.failures[: None if plan.go_on else 1]:
         click.echo(f"  schedule {failure.number} failed: {failure.schedule}")
         click.echo("".join(f"    {line}\n" for line in failure.text.splitlines()), nl=False)
         click.echo(f"  rerun: {failure.command}")
     return bool(campaign.failures)
+
+
+def _rests(weak: Mapping[str, str]) -> None:
+    if weak:
+        click.echo(f"  rests on what no kernel confirms: {told(dict(sorted(weak.items())))}")
 
 
 def _progress(plan: Plan) -> Callable[[Campaign], None]:
@@ -139,6 +149,7 @@ def _replay(target: Target, schedule: str) -> bool:
     name = f"{target.ident} on {target.kernel}"
     click.echo(f"{name}: {outcome.steps} steps, {outcome.preemptions} preemptions")
     click.echo("".join(f"    {line}\n" for line in outcome.trace.splitlines()[-LAST_EVENTS:]), nl=False)
+    _rests(outcome.unconfirmed)
     if not outcome.failed:
         click.echo("  nothing was found")
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from vdpasim.core.profiles import ProfileError
 from vdpasim.scenario import comparison, reports
 from vdpasim.scenario.loader import ScenarioError, load
 from vdpasim.scenario.runner import run
-from vdpasim.scenario.series_file import on_kernels, series_name
+from vdpasim.scenario.series_file import flag, on_kernels, series_name
 from vdpasim.sim.errors import UsageError
 from vdpasim.sim.faults import parse
 
@@ -86,8 +85,9 @@ def command(
         raise click.UsageError("no scenario is marked demo")
     _write(verdicts, junitxml, trace)
     if diff:
-        rows = comparison.rows((which.name if which else "", verdict) for which, verdict in runs)
-        click.echo(comparison.render(rows, [which.name for which in chosen]), nl=False)
+        named = [(which.name if which else "", verdict) for which, verdict in runs]
+        table = comparison.render(comparison.rows(named), [which.name for which in chosen])
+        click.echo(table + comparison.rests(named), nl=False)
         return
     render = reports.told if demo else reports.by_catalogue
     if explain or objections:
@@ -107,9 +107,9 @@ def _series(given: tuple[str, ...], *, diff: bool) -> list[Chosen]:
 def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, chosen: Chosen | None) -> list[Verdict]:
     if chosen is None:
         return play(one, kernel=kernel)
-    kernels = on_kernels([kernel] if kernel else one.scenario.kernels, chosen.name)
-    flag = f" --series {shlex.quote(chosen.given)}"
-    return [attrs.evolve(v, rerun=v.rerun + flag) for name in kernels for v in play(one, kernel=name)]
+    kernels = on_kernels([kernel] if kernel else one.scenario.kernels, chosen.given)
+    behind = flag(chosen.given)
+    return [attrs.evolve(v, rerun=v.rerun + behind) for name in kernels for v in play(one, kernel=name)]
 
 
 class Chosen(NamedTuple):

@@ -17,9 +17,10 @@ from vdpasim.sim.errors import UsageError
 @click.argument("path", metavar="SCENARIO")
 @click.option("--schedule", required=True, metavar="STRING", help="One that fails, as vdpasim explore printed it.")
 @click.option("--kernel", help="Profile string instead of the scenario's own.")
+@click.option("--series", metavar="NAME|FILE", default="", help="A patch series in the place of the scenario's own.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sim.choice.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the scenario file here, not to stdout.")
-def command(path: str, schedule: str, kernel: str | None, seed: int, output: Path | None) -> None:
+def command(path: str, schedule: str, kernel: str | None, series: str, seed: int, output: Path | None) -> None:
     """Take switches, steps and actors out of a failing schedule until it would not fail any more.
 
     The scenario file that comes out plays what is left: `vdpasim run FILE`.
@@ -28,7 +29,8 @@ def command(path: str, schedule: str, kernel: str | None, seed: int, output: Pat
         found = load([path])
         if len(found) > 1:
             raise UsageError(f"{path} has {len(found)} scenarios; name one: {found[0].ident}")
-        target = Target.of(found[0].scenario, found[0].ident, kernel or found[0].scenario.kernels[0], seed=seed)
+        story = found[0].scenario
+        target = Target.of(story, found[0].ident, kernel or story.kernels[0], seed=seed, series=series)
         if output is not None and output.exists() and output.samefile(found[0].path):
             raise UsageError(f"{output} is the scenario itself; write to another file")
         small = shrink(target, schedule)

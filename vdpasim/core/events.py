@@ -130,3 +130,32 @@ def as_dict(event: Event) -> dict[str, Any]:
     """The event with named fields, for filters and JSON."""
     names = COMMON + LAYOUT[event[3]]
     return dict(zip(names, event, strict=True))
+
+
+class OpenCalls:
+    """What is kept of calls that have not returned: found by what they do, of equal ones the oldest first.
+
+    Threads of a process share a name, so an ``EXIT`` does not say more of its ``ENTER`` than unit, operation and file.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str, str], list[Any]] = {}
+
+    def enter(self, event: Event, value: Any) -> None:
+        """A call begins."""
+        self._open.setdefault((event[2], event[4], event[5]), []).append(value)
+
+    def exit(self, event: Event) -> Any:
+        """The value of the call that returns; None if it was made before anybody listened."""
+        key = event[2], event[4], event[5]
+        waiting = self._open.get(key)
+        if not waiting:
+            return None
+        value = waiting.pop(0)
+        if not waiting:
+            del self._open[key]
+        return value
+
+    def rest(self) -> list[Any]:
+        """The values of the calls that never returned."""
+        return [value for waiting in self._open.values() for value in waiting]

@@ -26,6 +26,7 @@ from vdpasim.explore.strategy_dfs import DfsPolicy, DfsStrategy, FullStrategy
 from vdpasim.explore.strategy_pct import PctStrategy
 from vdpasim.explore.strategy_random import RandomStrategy
 from vdpasim.scenario import Scenario
+from vdpasim.scenario.series_file import flag, on_kernels
 from vdpasim.sim.errors import UsageError, VdpasimError
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Campaign:
     keys: set[str] = attrs.Factory(set[str])
     preemptions: int = 0
     """The most in one run."""
+    unconfirmed: dict[str, str] = attrs.Factory(dict["str", "str"])
+    """The rules that some run came to and no kernel confirms, each with what it rests on."""
 
     @property
     def distinct(self) -> int:
@@ -115,6 +118,7 @@ class Campaign:
         self.schedules += 1
         self.steps += outcome.steps
         self.keys.add(outcome.key)
+        self.unconfirmed.update(outcome.unconfirmed)
         self.preemptions = max(self.preemptions, outcome.preemptions)
         if outcome.failed:
             again = command(target, outcome.schedule)
@@ -129,10 +133,11 @@ def command(target: Target, schedule: str) -> str:
             "seed": target.seed,
             "options": target.options,
             "extensions": tuple(target.extensions),
+            "series": target.series,
         }
         more = "".join(f", {name}={value!r}" for name, value in words.items() if value)
         return f"vdpasim.explore.explore({target.ident}, kernel={target.kernel!r}{more}, replay={schedule!r})"
-    flags = f" --seed {target.seed}" if target.seed else ""
+    flags = flag(target.series) + (f" --seed {target.seed}" if target.seed else "")
     return f"vdpasim explore {shlex.quote(target.ident)} --kernel {target.kernel}{flags} --replay {schedule}"
 
 
@@ -243,7 +248,7 @@ class Plan:
     def _header(self) -> dict[str, Any]:
         target = self.target
         return {
-            "version": 1,
+            "version": 2,
             "target": target.ident,
             "kernel": target.kernel,
             "abi": target.abi,
@@ -252,16 +257,17 @@ class Plan:
             "extensions": list(target.extensions),
             "faults": list(target.faults),
             "expected": sorted(target.expected),
-            "file": _checksum(target),
+            "file": _checksum(target.ident.partition("::")[0]) if "::" in target.ident else None,
+            "series": target.series,
+            "series_file": _checksum(target.series),
             "strategy": self.strategy,
             "settings": attrs.asdict(self.settings),
         }
 
 
-def _checksum(target: Target) -> int | None:
-    # of the file that tells the story; a changed one is another campaign
-    file, colons, _ = target.ident.partition("::")
-    return crc32(Path(file).read_bytes()) if colons and Path(file).is_file() else None
+def _checksum(file: str) -> int | None:
+    # of what tells the story, or is the series; a changed one is another campaign
+    return crc32(Path(file).read_bytes()) if Path(file).is_file() else None
 
 
 def explore(
@@ -279,20 +285,25 @@ def explore(
     executor: Executor | None = None,
     go_on: bool = False,
     replay: str | None = None,
+    series: str = "",
 ) -> Campaign:
     """Run ``async def body(sim)`` under many schedules, each on a fresh machine; ``.check()`` of the answer asserts.
 
     A scenario brings its own ABI, options, extensions and expected findings. ``replay`` runs one stored schedule
-    instead. With an executor of other processes the body must be one they can import.
+    instead. ``series`` is a patch series by name or file, which takes the place of the kernel's own. With an executor
+    of other processes the body must be one they can import; they load the file themselves.
 
     Raises:
         CampaignError: the body depends on something besides the simulator and its choices.
         ReplayDivergence: the schedule to be replayed does not fit the body any more.
+        ScenarioError: no such series.
     """
     if isinstance(body, Scenario):
-        target = Target.of(body, body.name, kernel, seed=seed, by_name=False)
+        target = Target.of(body, body.name, kernel, seed=seed, by_name=False, series=series)
     else:
-        target = Target(getattr(body, "__name__", "body"), body, kernel, abi, seed, options or {}, extensions)
+        (kernel,) = on_kernels([kernel], series)
+        name, machine = getattr(body, "__name__", "body"), (kernel, abi, seed, options or {}, extensions)
+        target = Target(name, body, *machine, series=series)
     if replay is not None:
         return replayed_campaign(target, replay)
     settings = Settings(seed, depth, preemptions)

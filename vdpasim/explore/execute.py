@@ -20,13 +20,12 @@ from zlib import crc32
 
 import attrs
 
-from vdpasim.checks.standard import standard
-from vdpasim.core.events import Event, Kind
 from vdpasim.core.kernel import Call, Unit, Woken, Worker
 from vdpasim.explore.footprint import Footprint, Recorder, local, waits
 from vdpasim.explore.schedule import Follower, ReplayDivergence, Schedule, fingerprint
+from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import load
-from vdpasim.scenario.runner import come_to_rest, outcome
+from vdpasim.scenario.series_file import on_kernels, series_name
 from vdpasim.sim import InternalError, Livelock, Simulator
 from vdpasim.sim.hosts import SETTLE, Actor
 from vdpasim.trace.text import TextTrace
@@ -34,6 +33,7 @@ from vdpasim.trace.text import TextTrace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vdpasim.checks import Finding
     from vdpasim.scenario import Body, Scenario
 
 STEP_LIMIT = 20_000
@@ -106,16 +106,23 @@ class Target:
     extensions: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     expected: frozenset[str] = frozenset()
+    series: str = ""
+    """The patch series that ``kernel`` names, as it was given, if a file may have to be loaded for it."""
 
     @classmethod
-    def of(cls, story: Scenario, ident: str, kernel: str, *, seed: int = 0, by_name: bool = True) -> Target:
-        """A scenario on a kernel; ``by_name``: another process can load it."""
+    def of(
+        cls, story: Scenario, ident: str, kernel: str, *, seed: int = 0, by_name: bool = True, series: str = ""
+    ) -> Target:
+        """A scenario on a kernel, under a series if one is given; ``by_name``: another process can load it."""
+        (kernel,) = on_kernels([kernel], series)
         body = None if by_name else story.body
         rest = (story.abi, seed, story.options, story.extensions, story.faults, story.expected(kernel))
-        return cls(ident, body, kernel, *rest)
+        return cls(ident, body, kernel, *rest, series)
 
     def machine(self) -> Simulator:
         """A fresh one."""
+        if self.series:
+            series_name(self.series)  # this may be another process than the one that was told
         return Simulator(
             self.kernel,
             abi=self.abi,
@@ -157,6 +164,8 @@ class Outcome:
     actors: tuple[str, ...] = ()
     """Paths of the actors but the first."""
     trace: str = ""
+    unconfirmed: dict[str, str] = attrs.Factory(dict["str", "str"])
+    """The rules it came to that no kernel confirms, each with what it rests on."""
 
     @property
     def failed(self) -> bool:
@@ -307,26 +316,23 @@ def execute(
         ReplayDivergence: the policy follows a schedule that does not fit.
     """
     sim = target.machine()
-    watch = _Watch(sim, trace=trace)
+    text = TextTrace(sim.kernel.abi) if trace else None
+    if text is not None:
+        sim.listen(text.event)
     driver = Driver(sim, policy, without)
-    result: Any = None
-    try:
-        result = sim.run(target.story())
-    except (InternalError, Pruned, ReplayDivergence):
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        ident, text = outcome(error)
-        watch.found.append((ident, text))
-    finally:
-        sim.abandon()
-    if not sim.kernel.ready or (rest and come_to_rest(sim)):
-        sim.kernel.emit(Kind.STILL)
+    with Judge(sim, target.expected, program=False) as judge:
+        result = _play(judge, target)
+        if rest:
+            judge.rest()
+        else:
+            judge.still()
     driver.finish()
-    found = watch.finish()
-    bad = [(ident, text) for ident, text in found if ident not in target.expected]
+    judge.finish()
+    found = judge.findings
+    bad = [finding for finding in found if finding.id not in target.expected]
     return Outcome(
-        tuple(sorted({ident for ident, _ in bad})),
-        "\n".join(f"{ident}: {text}" for ident, text in bad),
+        tuple(sorted({finding.id for finding in bad})),
+        "\n".join(f"{finding.id}: {finding.text}" for finding in bad),
         _key(found, result),
         str(Schedule.of(driver.choices, driver.prints, without)),
         sim.kernel.steps,
@@ -334,38 +340,25 @@ def execute(
         driver.preemptions,
         driver.ready,
         tuple(driver.actors),
-        watch.trace.text() if watch.trace else "",
+        text.text() if text is not None else "",
+        judge.unconfirmed,
     )
 
 
-class _Watch:
-    # what a run is judged by
-    def __init__(self, sim: Simulator, *, trace: bool) -> None:
-        self.sim = sim
-        self.oracles = standard()
-        self.found: list[tuple[str, str]] = []
-        self.trace = TextTrace(sim.kernel.abi) if trace else None
-        self.sinks = [oracle.event for oracle in self.oracles]
-        if self.trace is not None:
-            self.sinks.append(self.trace.event)
-        sim.listen(self._event)
-
-    def _event(self, event: Event) -> None:
-        for sink in self.sinks:
-            sink(event)
-        if event[3] == Kind.UNMODELLED:
-            self.found.append(("unmodelled", f"{event[4]}: {event[5]}"))
-
-    def finish(self) -> list[tuple[str, str]]:
-        for oracle in self.oracles:
-            oracle.finish()
-            self.found += [(finding.id, finding.text) for finding in oracle.findings]
-        self.found += [("fault.unfired", one.complaint()) for one in self.sim.faults.unfired]
-        return self.found
+def _play(judge: Judge, target: Target) -> Any:
+    try:
+        return judge.sim.run(target.story())
+    except (InternalError, Pruned, ReplayDivergence):
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
+        judge.ended(error)
+        return None
+    finally:
+        judge.sim.abandon()
 
 
-def _key(found: list[tuple[str, str]], result: Any) -> str:
-    text = f"{sorted({ident for ident, _ in found})}{_shown(result)!r}"
+def _key(found: list[Finding], result: Any) -> str:
+    text = f"{sorted({finding.id for finding in found})}{_shown(result)!r}"
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -20,6 +20,7 @@ import attrs
 
 from vdpasim.explore.execute import Following, Outcome, Simple, Target, execute, replay
 from vdpasim.explore.schedule import Schedule, trimmed
+from vdpasim.scenario.series_file import series_name
 from vdpasim.sim.errors import UsageError
 from vdpasim.trace.text import inert
 
@@ -142,11 +143,11 @@ from typing import Any
 
 from vdpasim.explore.execute import replayed, story_of
 from vdpasim.scenario import scenario
-from vdpasim.sim import Simulator
+{loader}from vdpasim.sim import Simulator
 
 STORY = {story}
 SCHEDULE = "{schedule}"
-
+{series}
 
 @scenario({arguments})
 async def shrunk(sim: Simulator) -> Any:
@@ -159,10 +160,8 @@ def scenario_file(target: Target, shrunk: Shrunk, out: Path | None) -> str:
     """A scenario file that plays it, for a place or, with absolute paths, for any."""
     outcome = shrunk.outcome
     path, _, name = target.ident.partition("::")
-    story = _quoted(f"{Path(path).resolve()}::{name}")
-    if out is not None:
-        beside = os.path.relpath(Path(path).resolve(), out.resolve().parent)
-        story = f"str(Path(__file__).parent / {_quoted(Path(beside).as_posix())}) + {_quoted('::' + name)}"
+    story = f"{_place(path, out)} + {_quoted('::' + name)}" if out else _quoted(f"{Path(path).resolve()}::{name}")
+    from_file = bool(target.series) and series_name(target.series) != target.series
     expect = ", ".join(_quoted(ident) for ident in sorted({*outcome.ids, *_seen(target, outcome)}))
     arguments = [f"kernel={_quoted(target.kernel)}", f"expect=({expect},)"]
     arguments += [f"abi={_quoted(target.abi)}"] if target.abi != "x86_64" else []
@@ -175,11 +174,21 @@ def scenario_file(target: Target, shrunk: Shrunk, out: Path | None) -> str:
         steps=outcome.steps,
         preemptions=outcome.preemptions,
         name=_inside(out.name) if out is not None else "FILE",
+        loader=f"from {series_name.__module__} import series_name\n" if from_file else "",
         story=story,
+        series=f"series_name({_place(target.series, out)})\n" if from_file else "",
         schedule=outcome.schedule,
         arguments=", ".join(arguments),
     )
     return text if "Path(" in story else text.replace("from pathlib import Path\n", "")
+
+
+def _place(path: str, out: Path | None) -> str:
+    # an expression for a file: where it lies beside the one that is written, or at all
+    if out is None:
+        return _quoted(str(Path(path).resolve()))
+    beside = os.path.relpath(Path(path).resolve(), out.resolve().parent)
+    return f"str(Path(__file__).parent / {_quoted(Path(beside).as_posix())})"
 
 
 def _quoted(text: str) -> str:

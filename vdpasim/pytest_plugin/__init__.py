@@ -42,10 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PROFILE",
         help="kernel of tests that do not name one: 6.1, tip, 6.12+live-update-v1; several: each test runs on each",
     )
+    group.addoption(
+        "--vdpasim-series",
+        metavar="NAME|FILE",
+        help="a patch series, put on the kernel of every test in the place of the one that is there",
+    )
     group.addoption("--vdpasim-seed", type=_number, metavar="N", help="seed of tests that do not name one")
     group.addoption("--vdpasim-schedule", metavar="TEXT", help="explore() replays this schedule instead of searching")
     group.addoption("--vdpasim-trace-dir", metavar="DIR", help="write the trace of every test into this folder")
     parser.addini("vdpasim_kernel", "default of --vdpasim-kernel, one a line", type="linelist", default=[])
+    parser.addini("vdpasim_series", "default of --vdpasim-series, a file seen from the root folder", default="")
     parser.addini("vdpasim_seed", "default of --vdpasim-seed", default="0")
     parser.addini("vdpasim_trace_dir", "default of --vdpasim-trace-dir, seen from the root folder", default="")
 
@@ -57,10 +63,12 @@ def _number(text: str) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; refuse a wrong option before anything is collected."""
     config.addinivalue_line("markers", MARKER)
-    given: str | None = config.option.vdpasim_trace_dir
-    if given:
-        # absolute, for workers that may run elsewhere
-        config.option.vdpasim_trace_dir = str(Path(config.invocation_params.dir, given))
+    # absolute, for workers that may run elsewhere
+    here, given = config.invocation_params.dir, config.option
+    if given.vdpasim_trace_dir:
+        given.vdpasim_trace_dir = str(Path(here, given.vdpasim_trace_dir))
+    if given.vdpasim_series and Path(here, given.vdpasim_series).is_file():
+        given.vdpasim_series = str(Path(here, given.vdpasim_series))
     try:
         settings.check_options(config)
     except ValueError as error:
@@ -105,7 +113,7 @@ def _vdpasim_settings(request: pytest.FixtureRequest, vdpasim_kernel: str) -> It
         raise _refusal(error) from None
     report.begin(request.node, found)
     yield found
-    report.write_traces(request.node)
+    report.conclude(request.node)
 
 
 @pytest.fixture
@@ -117,9 +125,10 @@ def _vdpasim_machine(request: pytest.FixtureRequest, _vdpasim_settings: settings
     except MachineError as error:
         raise _refusal(error) from None
     report.add(request.node, machine)
+    report.rests_on(request.node, machine.unconfirmed)
     yield machine
     complaint = machine.complaint() if machine.judged else ""
-    machine.sim.abandon()
+    machine.close()
     if complaint:
         pytest.fail(complaint, pytrace=False)
 

@@ -85,7 +85,7 @@ class Explorer:
             body: ``async def body(sim)``, or a scenario, which brings its own machine but for kernel and seed.
             check: whether a schedule that fails, fails the test.
             keywords: as :func:`vdpasim.explore.explore` has them: ``strategy``, ``schedules``, ``depth``,
-                ``preemptions``, ``go_on``, ``executor``, and ``kernel`` and ``seed``.
+                ``preemptions``, ``go_on``, ``executor``, and ``kernel``, ``seed`` and ``series``.
 
         Raises:
             AssertionError: a schedule failed.
@@ -94,15 +94,16 @@ class Explorer:
         self._calls += 1
         found = self._settings
         story = body if isinstance(body, Scenario) else self._story(body)
-        keywords = {"kernel": found.kernel, "seed": found.seed, **keywords}
+        keywords = {"kernel": found.kernel, "seed": found.seed, "series": found.series, **keywords}
         if self._schedule and self._calls == self._number:
             keywords["replay"] = self._schedule
         try:
             campaign = engine.explore(story, **keywords)
         except VdpasimError as error:
             if "replay" in keywords:
-                report.add(self._item, Unfit(self._schedule, self._number))
+                report.add(self._item, Unfit(self._schedule, self._number), traced=False)
             raise pytest.fail.Exception(f"vdpasim: {error}", pytrace=False) from None
+        report.rests_on(self._item, lambda: campaign.unconfirmed)
         complaint = self._report(campaign, story, keywords, said=check) if campaign.failures else ""
         if check and complaint:
             raise AssertionError(complaint)
@@ -121,7 +122,8 @@ class Explorer:
 
     def _report(self, campaign: engine.Campaign, story: Scenario, keywords: dict[str, Any], *, said: bool) -> str:
         first = campaign.failures[0]
-        target = engine.Target.of(story, story.name, keywords["kernel"], seed=keywords["seed"], by_name=False)
+        how = {name: keywords[name] for name in ("kernel", "seed", "series")}
+        target = engine.Target.of(story, story.name, by_name=False, **how)
         failed = Failed(
             first.schedule if self._calls == 1 else f"{self._calls}:{first.schedule}",
             engine.replay(target, first.schedule),

@@ -1,7 +1,7 @@
 """The machine of a test, and those who watch it: the standard checks, the trace, the rules that refused.
 
-Theory. The same verdict as a scenario's: what the checks found, what is not modelled, and faults that never struck,
-compared with what the marker expects. It is asked twice, when the body of the test is over and when its fixtures are;
+Theory. The same :class:`~vdpasim.scenario.judge.Judge` as a scenario's: what it found is compared with what the marker
+expects. It is asked twice, when the body of the test is over and when its fixtures are;
 the second time only about what is new.
 """
 
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard, vmm_mistakes
-from vdpasim.core.events import Event, Kind
+from vdpasim.core.events import Kind
 from vdpasim.core.rules import RULES
 from vdpasim.pytest_plugin.report import EVENTS_SHOWN
+from vdpasim.scenario.judge import Judge
 from vdpasim.sim import Simulator, UsageError
 from vdpasim.trace.text import TextTrace, inert
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from vdpasim.checks import Finding
+    from vdpasim.core.events import Event
     from vdpasim.pytest_plugin.settings import Settings
     from vdpasim.sim import Process
 
@@ -53,12 +54,11 @@ class Machine:
         self.judged = False
         """The body of the test has gone through and was judged."""
         self.trace = TextTrace(self.sim.kernel.abi, LINES_MAX if keep_all else EVENTS_SHOWN)
-        self._oracles = standard()
-        self._critics = vmm_mistakes(self.sim.kernel.abi)
-        self._unmodelled: list[Finding] = []
+        self._judge = Judge(self.sim, found.expect)
         self._refused: dict[str, int] = {}
         self._told: set[tuple[str, str]] = set()
         self._vmm: Process | None = None
+        self.sim.listen(self.trace.event)
         self.sim.listen(self._event)
 
     @property
@@ -69,39 +69,19 @@ class Machine:
         return self._vmm
 
     def _event(self, event: Event) -> None:
-        self.trace.event(event)
-        for oracle in (*self._oracles, *self._critics):
-            oracle.event(event)
-        if event[3] == Kind.UNMODELLED:
-            self._unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
-        elif event[3] == Kind.EXIT and event[6] < 0 and event[8]:
+        if event[3] == Kind.EXIT and event[6] < 0 and event[8]:
             self._refused[event[8]] = self._refused.get(event[8], 0) + 1
 
     # -- the verdict
 
     def findings(self) -> list[Finding]:
         """What was found so far, each once."""
-        found = [finding for oracle in self._oracles for finding in oracle.findings]
-        found += [finding for finding in self._mistakes() if finding.id in self.settings.expect]
-        found += self._unmodelled
-        return list({(one.id, one.text): one for one in found}.values())
-
-    def _mistakes(self) -> list[Finding]:
-        # of the program under test; they count where the marker expects them
-        return [finding for critic in self._critics for finding in critic.findings]
-
-    def _finish(self) -> None:
-        kernel = self.sim.kernel
-        for oracle in (*self._oracles, *self._critics):
-            if not kernel.ready:
-                oracle.event((kernel.seq, kernel.now, "-", Kind.STILL))
-            oracle.finish()
+        return list({(one.id, one.text): one for one in self._judge.findings}.values())
 
     def judge(self) -> str:
         self.judged = True
         self._finish()
-        unfired = [Finding("fault.unfired", one.complaint(), self.sim.kernel.seq) for one in self.sim.faults.unfired]
-        found = self.findings() + unfired
+        found = self.findings()
         self._told = {(one.id, one.text) for one in found}
         return complaint(found, self.settings.expect)
 
@@ -112,6 +92,19 @@ class Machine:
         new = [one for one in new if one.id not in self.settings.expect]
         return complaint(new, frozenset())
 
+    def _finish(self) -> None:
+        self._judge.still()
+        self._judge.finish()
+
+    def unconfirmed(self) -> Mapping[str, str]:
+        """The rules the test came to that no kernel confirms, each with what it rests on."""
+        return self._judge.unconfirmed
+
+    def close(self) -> None:
+        """The test is over, its fixtures too."""
+        self._judge.close()
+        self.sim.abandon()
+
     # -- the report
 
     def told(self) -> str:
@@ -119,7 +112,7 @@ class Machine:
         return "" if self.judged else "\n".join(line(finding) for finding in self.findings())
 
     def notes_text(self) -> str:
-        return "\n".join(line(one) for one in self._mistakes() if one.id not in self.settings.expect)
+        return "\n".join(line(one) for one in self._judge.notes)
 
     def trace_text(self) -> str:
         return self.trace.text()

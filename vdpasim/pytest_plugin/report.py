@@ -18,6 +18,8 @@ import pytest
 from vdpasim.pytest_plugin import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from vdpasim.pytest_plugin.settings import Settings
 
 EVENTS_SHOWN = 40
@@ -58,6 +60,17 @@ class Known:
         self.settings = found
         self.sources: list[tuple[Source, Path | None]] = []
         """With the file its trace goes to."""
+        self.resting: list[Callable[[], Mapping[str, str]]] = []
+        """Who says which rules that no kernel confirms were come to, each with what it rests on."""
+
+    def rests_on(self) -> str:
+        """These in words."""
+        weak = {rule: what for one in self.resting for rule, what in one().items()}
+        if not weak:
+            return ""
+        from vdpasim.checks.evidence import told  # noqa: PLC0415 - whoever has rules has the simulator
+
+        return told(dict(sorted(weak.items())))
 
 
 _KNOWN = pytest.StashKey[Known]()
@@ -71,14 +84,21 @@ def begin(item: pytest.Item, found: Settings) -> None:
         ("vdpasim.abi", found.abi),
         ("vdpasim.seed", str(found.seed)),
     ]
+    if found.series:
+        item.user_properties.append(("vdpasim.series", found.series))
 
 
-def add(item: pytest.Item, source: Source) -> None:
-    """A test uses something; a schedule becomes a property."""
+def add(item: pytest.Item, source: Source, *, traced: bool = True) -> None:
+    """A test uses something; a schedule becomes a property. What never ran has no trace to be written."""
     known = item.stash[_KNOWN]
-    known.sources.append((source, _trace_path(item, len(known.sources))))
+    known.sources.append((source, _trace_path(item, len(known.sources)) if traced else None))
     if source.schedule:
         item.user_properties.append(("vdpasim.schedule", source.schedule))
+
+
+def rests_on(item: pytest.Item, asked: Callable[[], Mapping[str, str]]) -> None:
+    """A test uses something that knows the rules it came to."""
+    item.stash[_KNOWN].resting.append(asked)
 
 
 def _trace_path(item: pytest.Item, before: int) -> Path | None:
@@ -110,6 +130,7 @@ def sections(item: pytest.Item) -> list[tuple[str, str]]:
             ("vdpasim trace file", str(path or "")),
         ]
     schedule = next((source.schedule for source, _ in known.sources if source.schedule), "")
+    shown.append(("vdpasim rests on what no kernel confirms", known.rests_on()))
     shown.append(("vdpasim rerun", settings.rerun(item, known.settings, schedule)))
     return [(title, text) for title, text in shown if text]
 
@@ -137,9 +158,13 @@ def _foreign(chain: TracebackType | None) -> TracebackType | None:
     return kept
 
 
-def write_traces(item: pytest.Item) -> None:
-    """Keep the traces, if there is a folder for them."""
-    for source, path in item.stash[_KNOWN].sources:
+def conclude(item: pytest.Item) -> None:
+    """Keep the traces, if there is a folder for them; what the test rests on becomes a property."""
+    known = item.stash[_KNOWN]
+    resting = known.rests_on()
+    if resting:
+        item.user_properties.append(("vdpasim.unconfirmed", resting))
+    for source, path in known.sources:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source.trace_text(), encoding="utf-8")

@@ -2,7 +2,8 @@
 
 Theory. A marker is part of the test: what it names is not up for choice, and options give the rest. Of several markers
 the closest to the function wins, keyword by keyword. Several kernels, in the marker, on the command line or in the ini
-file, are several runs of the test; one kernel changes no node id. Whatever is wrong is a ValueError of one line.
+file, are several runs of the test; one kernel changes no node id. A series is put on all of them, those of markers too:
+it asks what the same tests say of another kernel. Whatever is wrong is a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Settings(NamedTuple):
     options: dict[str, int | bool] = {}  # noqa: RUF012 - only read
     extensions: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    series: str = ""
+    """What was put on the kernel, a name or a file."""
 
 
 # -------------------------------------------------------------------------------------------------------------- marker
@@ -115,6 +118,24 @@ def configured(config: pytest.Config) -> tuple[str, ...]:
     return tuple(config.option.vdpasim_kernel or config.getini("vdpasim_kernel"))
 
 
+def series(config: pytest.Config) -> str:
+    """The series that is put on every kernel; a file by its whole path."""
+    given: str = config.option.vdpasim_series or ""
+    written = str(config.getini("vdpasim_series"))
+    file = config.rootpath / written
+    return given or (str(file) if written and file.is_file() else written)
+
+
+def _under(config: pytest.Config, kernels: tuple[str, ...]) -> tuple[str, ...]:
+    # kernels with the series in the place of theirs
+    given = series(config)
+    if not given:
+        return kernels
+    from vdpasim.scenario.series_file import on_kernels  # noqa: PLC0415 - only who names a series needs it
+
+    return tuple(on_kernels(kernels, given))
+
+
 def seed(config: pytest.Config) -> int:
     """The seed of tests that do not name one.
 
@@ -142,11 +163,24 @@ def check_options(config: pytest.Config) -> None:
     """Refuse a wrong option; without options nothing is imported.
 
     Raises:
-        ValueError: no such kernel, an ini value that is no number.
+        ValueError: no such kernel or series, an ini value that is no number.
     """
     seed(config)
+    _check_series(series(config))
     for kernel in configured(config):
         _check_kernel(kernel)
+
+
+def _check_series(given: str) -> None:
+    if not given:
+        return
+    from vdpasim.scenario.loader import ScenarioError  # noqa: PLC0415 - only who names a series needs them
+    from vdpasim.scenario.series_file import series_name  # noqa: PLC0415
+
+    try:
+        series_name(given)
+    except ScenarioError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_kernel(kernel: str) -> None:
@@ -161,7 +195,11 @@ def _check_kernel(kernel: str) -> None:
 def kernels(config: pytest.Config, given: dict[str, Any]) -> tuple[str, ...]:
     """The kernels a test with these keywords runs on."""
     value = given.get("kernel")
-    return _words(value) if _fits("kernel", value) else configured(config) or (DEFAULT_KERNEL,)
+    bare = _words(value) if _fits("kernel", value) else configured(config) or (DEFAULT_KERNEL,)
+    try:
+        return _under(config, bare)
+    except ValueError:
+        return bare  # one of them is none: the test says so
 
 
 def resolve(request: pytest.FixtureRequest, kernel: str) -> Settings:
@@ -174,6 +212,7 @@ def resolve(request: pytest.FixtureRequest, kernel: str) -> Settings:
     check_marker(node)
     given = marked(node)
     _check_kernel(kernel)
+    (kernel,) = _under(request.config, (kernel,))
     device = given.get("device", "vdpasim_net")
     return Settings(
         kernel,
@@ -184,6 +223,7 @@ def resolve(request: pytest.FixtureRequest, kernel: str) -> Settings:
         dict(given.get("options", {})),
         _words(given.get("extensions", ())),
         _words(given.get("faults", ())),
+        series(request.config),
     )
 
 
@@ -199,6 +239,9 @@ def rerun(node: pytest.Item, found: Settings, schedule: str = "") -> str:
     words = ["pytest", here + colons + name]
     for kernel in several or (found.kernel,):
         words += ["--vdpasim-kernel", kernel]
+    if found.series:
+        file = os.path.relpath(found.series, config.invocation_params.dir)
+        words += ["--vdpasim-series", file if Path(found.series).is_file() else found.series]
     words += ["--vdpasim-seed", str(found.seed)]
     if schedule:
         words += ["--vdpasim-schedule", schedule]

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.checks.dma_place import cut
-from vdpasim.core.events import LAYOUT, Event, Kind
+from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls
 from vdpasim.trace.export_strace import head
-from vdpasim.trace.fields import OpenCalls
 from vdpasim.trace.lanes import MACHINE, NOBODY, Racing, lane_of
 from vdpasim.trace.text import TextTrace, inert
 

@@ -3,7 +3,8 @@
 Theory. A scenario says by its tags what it belongs to: ``LU12`` is a number of the catalogue, ``LU12:twin`` the same
 story without the mistake, which must come out clean, ``objection:same-pages`` an objection that was raised on the list.
 A *dialect* is what a kernel speaks of live update: the last word of the series that its profile names, or mainline.
-Nothing here judges: the ids are those the runs found, and a twin is ok if its runs were as expected.
+Nothing here judges: the ids are those the runs found, and a twin is ok if its runs were as expected. A number with a
+``*`` has runs, shown or not, that came to rules no kernel confirms; below the table stands which.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
+
+from vdpasim.checks.evidence import told_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -63,15 +66,26 @@ def catalogue(verdicts: Sequence[Verdict]) -> str:
     """A row for each number, story and outcome: where it shows, what was found, whether its twin is clean, and why."""
     known = {tag.partition(":")[0] for verdict in verdicts for tag in verdict.tags if _NUMBER.fullmatch(tag)}
     rows = [("", "id", "shows in", "found", "twin", "why")]
+    notes: list[str] = []
     for number in sorted(known, key=lambda one: int(one[2:])):
-        rows += _rows(number, verdicts)
-    return "\n".join(_lines(rows)) + "\n"
+        rests = _rests(one for one in verdicts if {number, f"{number}:twin"} & set(one.tags))
+        rows += _rows(number, verdicts, "*" if rests else "")
+        notes += [f"* {number} {line}" for line in rests]
+    return "\n".join([*_lines(rows), *_wrapped(notes)]) + "\n"
 
 
-def _rows(number: str, verdicts: Sequence[Verdict]) -> Iterator[tuple[str, str, str, str, str, str]]:
+def _rests(verdicts: Iterable[Verdict]) -> list[str]:
+    return told_together((dialect(one.kernel), one.unconfirmed) for one in verdicts)
+
+
+def _wrapped(notes: Iterable[str]) -> list[str]:
+    return [line for note in notes for line in wrap(note, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
+
+
+def _rows(number: str, verdicts: Sequence[Verdict], mark: str) -> Iterator[tuple[str, str, str, str, str, str]]:
     twins = [verdict for verdict in verdicts if f"{number}:twin" in verdict.tags]
     twin = "-" if not twins else "ok" if all(one.passed for one in twins) else "FAIL"
-    name = number
+    name = number + mark
     for story in _stories(verdict for verdict in verdicts if number in verdict.tags):
         why = story[0].story
         for group in _groups(story):
@@ -122,7 +136,8 @@ def _lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 def objections(verdicts: Sequence[Verdict]) -> str:
     """A row for each objection: what the stories that play it found under every dialect, all of them together.
 
-    Twins do it right and are left out. Behind the table stand the objections in words and the stories of each.
+    Twins do it right and are left out. Behind the table stand the objections in words, the stories of each, and the
+    rules these came to that no kernel confirms.
     """
     raised = [tag.removeprefix(OBJECTION) for one in verdicts for tag in one.tags if tag.startswith(OBJECTION)]
     slugs = list(dict.fromkeys((*OBJECTIONS, *raised)))
@@ -135,6 +150,7 @@ def objections(verdicts: Sequence[Verdict]) -> str:
         names = ", ".join(dict.fromkeys(one.name for one in playing)) or "no story of these plays it"
         words = OBJECTIONS.get(slug, "an objection of your own")
         notes += ["", f"{slug}: {words}", *wrap(names, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")]
+        notes += _wrapped(f"  * {line}" for line in _rests(playing))
     return "\n".join([*lines, *notes]) + "\n"
 
 

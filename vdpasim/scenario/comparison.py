@@ -1,13 +1,15 @@
 """Verdicts of one set of scenarios under several series, side by side: ``vdpasim run --series A --series B --diff``.
 
 Theory. What is compared is what each run found, never what a scenario expects: under another series its expectation may
-be wrong, and that is the point. Rows whose verdicts are the same under every series are counted and not shown.
+be wrong, and that is the point. Rows whose verdicts are the same under every series are counted and not shown. What a
+series rests on in all its runs and no kernel confirms stands below.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vdpasim.checks.evidence import told
 from vdpasim.scenario.series_file import on_kernel
 
 if TYPE_CHECKING:
@@ -26,6 +28,14 @@ def rows(found: Iterable[tuple[str, Verdict]]) -> Rows:
         bare = on_kernel(verdict.kernel, "mainline")
         out.setdefault((verdict.name, bare), {})[name] = ids(verdict)
     return out
+
+
+def rests(found: Iterable[tuple[str, Verdict]]) -> str:
+    """The rules that runs came to and that no kernel confirms, a line a series."""
+    weak: dict[str, dict[str, str]] = {}
+    for name, verdict in found:
+        weak.setdefault(name, {}).update(verdict.unconfirmed)
+    return "".join(f"* {name}: {told(dict(sorted(rules.items())))}\n" for name, rules in weak.items() if rules)
 
 
 def ids(verdict: Verdict) -> str:

@@ -3,7 +3,8 @@
 Theory. What a scenario expects is about the kernels it names; here it is played on all that are asked for, and a cell
 is what the run found and nothing else: ``ok``, or the ids. A run that could not be the one that was asked for is no
 cell: the kernel has no VA mode, the machine refuses an option of the scenario, or the story chooses the mode of its
-device itself. Such a cell is ``-`` and says why.
+device itself. Such a cell is ``-`` and says why. A ``*`` marks a run that came to rules no kernel confirms; below the
+table stands which, by series.
 
 The table is made to be read in 120 columns: a block for each series and ABI, kernels and modes in it; where the ids do
 not fit, the longest become numbered notes, and then the columns are spread over several blocks.
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.checks.evidence import told_together
 from vdpasim.core.profiles import parse
 from vdpasim.scenario.loader import ScenarioError
 from vdpasim.scenario.runner import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from vdpasim.scenario.loader import Found
     from vdpasim.sim import Simulator
@@ -71,11 +73,13 @@ class Cell:
     """What the first finding says."""
     reason: str = ""
     """Why it could not be played there."""
+    unconfirmed: Mapping[str, str] = attrs.Factory(dict["str", "str"])
+    """The rules the run came to that no kernel confirms, each with what it rests on."""
 
     @property
     def label(self) -> str:
         """``ok``, or the ids."""
-        return ", ".join(self.ids) or "ok"
+        return (", ".join(self.ids) or "ok") + "*" * bool(self.unconfirmed)
 
 
 @attrs.frozen
@@ -124,7 +128,7 @@ def play(found: Found, column: Column) -> Cell:
     if any(device.use_va != va for sim in seen for device in sim.vdpa.bus.devices.values()):
         return Cell(reason=f"the mode of a device is the story's own choice, and not {column.mode.upper()}")
     ids = tuple(sorted({finding.id for finding in verdict.found}))
-    return Cell(ids, verdict.found[0].text if verdict.found else "")
+    return Cell(ids, verdict.found[0].text if verdict.found else "", unconfirmed=verdict.unconfirmed)
 
 
 # -- for people
@@ -146,8 +150,11 @@ class Notes:
 
     def lines(self) -> list[str]:
         """All notes."""
-        whole = [f"[{number}] {text}" for number, text in enumerate(self._texts, 1)]
-        return [line for text in whole for line in wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
+        return _folded(f"[{number}] {text}" for number, text in enumerate(self._texts, 1))
+
+
+def _folded(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
 
 
 def table(rows: Sequence[Row], machines: Sequence[Column], *, why: bool = False) -> str:
@@ -158,7 +165,9 @@ def table(rows: Sequence[Row], machines: Sequence[Column], *, why: bool = False)
     for title in dict.fromkeys(column.block for column in machines):
         at = [number for number, column in enumerate(machines) if column.block == title]
         lines += [title, *_block(rows, names, machines, at, notes), ""]
-    return "\n".join([*lines, *notes.lines()]).rstrip("\n") + "\n"
+    rests = [(column.series, row.cells[i].unconfirmed) for i, column in enumerate(machines) for row in rows]
+    below = [f"* {line}" for line in told_together(rests)]
+    return "\n".join([*lines, *notes.lines(), *_folded(below)]).rstrip("\n") + "\n"
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -221,6 +230,7 @@ def to_json(rows: Sequence[Row], machines: Sequence[Column]) -> str:
             "mode": column.mode,
             "found": None if cell.reason else list(cell.ids),
             "text": cell.reason or cell.text,
+            "unconfirmed": dict(cell.unconfirmed),
         }
         for row in rows
         for column, cell in zip(machines, row.cells, strict=True)

@@ -1,4 +1,4 @@
-"""Verdicts for people and machines: a table, JSON, KTAP, JUnit XML."""
+"""Verdicts for people and machines: a table, JSON, KTAP, JUnit XML; each says what it rests on, if no kernel does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from vdpasim.checks import evidence
+from vdpasim.core.rules import RULES
 from vdpasim.scenario import catalogue
 
 if TYPE_CHECKING:
@@ -90,9 +92,14 @@ def explained(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         lines += [f"{_mark(verdict)}  {verdict.name} on {verdict.kernel}: {verdict.line}", *_notes(verdict)]
         lines += _found(verdict)
-        lines += [*steps(verdict), f"  rerun: {verdict.rerun}", ""]
+        lines += [*_rests(verdict), *steps(verdict), f"  rerun: {verdict.rerun}", ""]
     good = sum(v.passed for v in verdicts)
     return "\n".join([*lines, f"{good} of {len(verdicts)} runs as expected"]) + "\n"
+
+
+def _rests(verdict: Verdict) -> list[str]:
+    rows = [(rule, what, RULES.get(rule)) for rule, what in verdict.unconfirmed.items()]
+    return [f"  rests on {rule} ({what})" + (f": {row.when}" if row else "") for rule, what, row in rows]
 
 
 def _found(verdict: Verdict) -> list[str]:
@@ -149,6 +156,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
             "expected": list(v.expected),
             "found": [_row(f) for f in v.found],
             "notes": [_row(f) for f in v.notes],
+            "unconfirmed": dict(v.unconfirmed),
             "steps": v.steps,
             "rerun": v.rerun,
         }
@@ -162,8 +170,15 @@ def ktap(verdicts: Sequence[Verdict]) -> str:
     lines = ["KTAP version 1", f"1..{len(verdicts)}"]
     for number, verdict in enumerate(verdicts, 1):
         lines += [f"# {finding.id}: {finding.text}" for finding in verdict.found if not verdict.passed]
+        lines += [f"# {evidence.told(verdict.unconfirmed)}"] if verdict.unconfirmed else []
         lines.append(f"{'ok' if verdict.passed else 'not ok'} {number} {verdict.name}.{verdict.kernel}")
     return "\n".join(lines) + "\n"
+
+
+def _properties(verdict: Verdict) -> list[str]:
+    value = quoteattr(evidence.told(verdict.unconfirmed))
+    row = f'    <properties><property name="vdpasim.unconfirmed" value={value}/></properties>'
+    return [row] if verdict.unconfirmed else []
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
@@ -175,9 +190,9 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     ]
     for verdict in verdicts:
         head = f"  <testcase classname={quoteattr(verdict.ident)} name={quoteattr(verdict.kernel)}"
-        if verdict.passed:
-            lines.append(head + "/>")
-            continue
-        lines += [head + ">", f"    <failure message={quoteattr(verdict.line)}>"]
-        lines += [escape("\n".join(failure(verdict))), "    </failure>", "  </testcase>"]
+        inside = _properties(verdict)
+        if not verdict.passed:
+            inside.append(f"    <failure message={quoteattr(verdict.line)}>")
+            inside += [escape("\n".join(failure(verdict))), "    </failure>"]
+        lines += [head + ">", *inside, "  </testcase>"] if inside else [head + "/>"]
     return "\n".join([*lines, "</testsuite>"]) + "\n"

@@ -1,39 +1,32 @@
-"""Running a scenario and judging it.
+"""Running a scenario on each of its kernels.
 
-Theory. Each run gets a fresh machine, the standard checks, and a text trace. What was found is the set of violation ids
-of the checks, of the error the story ended with (an AssertionError is ``assertion``, a refusal nobody caught
-``oserror``, a deadlock ``deadlock``, anything else ``error``), of requests that are not modelled and of faults that
-never fired. The verdict compares that set with the ids that are expected.
-
-Mistakes of the program (``vmm.*``) are notes: they count, and are found, where the scenario expects their id or the run
-is strict. When the story has ended, calls and workers it left behind run to their end, so that a check may say what
-did *not* happen; the actors do not.
+Theory. Each run gets a fresh machine, a :class:`~vdpasim.scenario.judge.Judge`, and a text trace. When the story has
+ended, calls and workers it left behind run to their end, so that a check may say what did *not* happen; the actors do
+not. The verdict compares the set of ids that were found with those that are expected, and names the rules it came to
+that no kernel confirms: it is no better than they are.
 """
 
 from __future__ import annotations
 
 import inspect
 import shlex
-import traceback
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
 from vdpasim import __version__
-from vdpasim.checks import Finding
-from vdpasim.checks.standard import standard, vmm_mistakes
-from vdpasim.core.events import Event, Kind
+from vdpasim.checks.evidence import told
+from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import Found, ScenarioError
-from vdpasim.sim import Deadlock, InternalError, Livelock, Simulator, UsageError
-from vdpasim.sim.hosts import Actor
+from vdpasim.sim import InternalError, Simulator, UsageError
 from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
+    from vdpasim.checks import Finding
     from vdpasim.scenario import Scenario
 
     Record = Callable[[Header], TextIO]
@@ -60,10 +53,16 @@ class Verdict:
     """Mistakes of the program that do not count."""
     tags: tuple[str, ...] = ()
     """What the scenario belongs to."""
+    unconfirmed: Mapping[str, str] = attrs.Factory(dict["str", "str"])
+    """The rules it came to that no kernel confirms, each with what it rests on."""
 
     @property
     def line(self) -> str:
-        """What was found, in a few words."""
+        """What was found, in a few words, and what that rests on if no kernel confirms it."""
+        return f"{self._outcome} ({told(self.unconfirmed)})" if self.unconfirmed else self._outcome
+
+    @property
+    def _outcome(self) -> str:
         wanted = ", ".join(self.expected)
         if not self.found:
             return "clean" if self.passed else f"{wanted} was expected and not found"
@@ -130,64 +129,37 @@ def _run_one(
 ) -> Verdict:
     story = found.scenario
     sim = _machine(found, kernel, seed, faults)
-    oracles, critics = standard(), vmm_mistakes(sim.kernel.abi)
-    watchers = oracles + critics
     trace = TextTrace(sim.kernel.abi)
-    unmodelled: list[Finding] = []
+    sim.listen(trace.event)
     rerun = f"vdpasim run {found.ident} --kernel {kernel} --seed {seed}{flags}"
     header = _header(found, sim, kernel, values, faults, rerun)
     recorder = Recorder(outputs[0], header) if outputs[0] else None
-
-    def sink(event: Event) -> None:
-        trace.event(event)
-        if recorder:
-            recorder.writer.event(event)
-        for oracle in watchers:
-            oracle.event(event)
-        if event[3] == Kind.UNMODELLED:
-            unmodelled.append(Finding("unmodelled", f"{event[4]}: {event[5]}", event[0]))
-
-    sim.listen(sink)
-    with _closing(recorder):
-        with _journal(sim, outputs[1], header):
-            ended = _play(sim, found, values)
-        if come_to_rest(sim):
-            sim.kernel.emit(Kind.STILL)
-    for oracle in watchers:
-        oracle.finish()
-    unfired = [Finding("fault.unfired", one.complaint(), sim.kernel.seq) for one in sim.faults.unfired]
-    findings = ended + unfired + unmodelled + [finding for oracle in oracles for finding in oracle.findings]
+    if recorder:
+        sim.listen(recorder.writer.event)
     expected = story.expected(kernel)
-    mistakes = [finding for critic in critics for finding in critic.findings]
-    findings += [finding for finding in mistakes if strict or finding.id in expected]
+    with Judge(sim, expected, strict=strict) as judge, _closing(recorder):
+        with _journal(sim, outputs[1], header):
+            _play(judge, found, values)
+        judge.rest()
+    judge.finish()
+    findings = judge.findings
     if recorder:
         recorder.finish(findings)
-    passed = frozenset(finding.id for finding in findings) == expected
     return Verdict(
         found.ident,
         story.name,
         story.doc.partition("\n")[0],
         kernel,
-        passed,
+        frozenset(finding.id for finding in findings) == expected,
         tuple(sorted(expected)),
         tuple(findings),
         trace.text(),
         sim.kernel.steps,
         rerun,
-        tuple(finding for finding in mistakes if finding not in findings),
+        tuple(judge.notes),
         story.tags,
+        judge.unconfirmed,
     )
-
-
-def come_to_rest(sim: Simulator, limit: int = 20_000) -> bool:
-    """Run what a story left behind, but none of its actors; whether nothing is left then."""
-    kernel = sim.kernel
-    for _ in range(limit):
-        left = [i for i, unit in enumerate(kernel.ready) if not isinstance(unit, Actor)]
-        if not left:
-            return True
-        kernel.step(left[0])
-    return False
 
 
 @contextmanager
@@ -241,44 +213,16 @@ def _header(
     return Header(kernel, sim.kernel.abi.name, sim.seed, found.ident, asked, rerun, f"vdpasim {__version__}")
 
 
-def _play(sim: Simulator, found: Found, values: dict[str, Any]) -> list[Finding]:
+def _play(judge: Judge, found: Found, values: dict[str, Any]) -> None:
     def body(machine: Simulator) -> Any:
         return found.scenario.body(machine, **values)
 
     try:
-        sim.run(body)
+        judge.sim.run(body)
     except InternalError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        ident, text = outcome(error)
-        return [Finding(ident, where(error, found.path) + text, sim.kernel.seq)]
-    return []
-
-
-def outcome(error: BaseException) -> tuple[str, str]:
-    """The id and the text of what ended a story."""
-    notes = "; ".join(getattr(error, "__notes__", []))
-    behind = f" ({notes})" if notes else ""
-    match error:
-        case AssertionError():
-            return "assertion", (str(error) or "an assertion of the story failed") + behind
-        case Deadlock():
-            return "deadlock", str(error)
-        case Livelock():
-            return "livelock", str(error)
-        case OSError():
-            return "oserror", str(error) + behind
-        case _:
-            return "error", f"{type(error).__name__}: {error}{behind}"
-
-
-def where(error: BaseException, path: Path) -> str:
-    """The line of the story, not of what it called."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-    if lines:
-        return f"{path.name}:{lines[-1]}: "
-    return where(error.__cause__, path) if error.__cause__ else ""
+        judge.ended(error, found.path)
 
 
 def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:

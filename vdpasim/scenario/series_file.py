@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +86,19 @@ def on_kernel(kernel: str, name: str) -> str:
     return f"{bare}+{name}+{ADVERTISE}" if offered else f"{bare}+{name}"
 
 
-def on_kernels(kernels: Iterable[str], name: str) -> list[str]:
-    """The profile strings of a scenario with this series, each once."""
+def on_kernels(kernels: Iterable[str], given: str) -> list[str]:
+    """The profile strings of a scenario with a series as it was given, each once; without one as they are.
+
+    Raises:
+        ScenarioError: as :func:`series_name` does.
+        ProfileError: a profile string that is none.
+    """
+    if not given:
+        return list(kernels)
+    name = series_name(given)
     return list(dict.fromkeys(on_kernel(kernel, name) for kernel in kernels))
+
+
+def flag(given: str) -> str:
+    """The end of a command that names a series, if there is one."""
+    return f" --series {shlex.quote(given)}" if given else ""

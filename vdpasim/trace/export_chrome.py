@@ -15,9 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
-from vdpasim.core.events import LAYOUT, Event, Kind
+from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls
 from vdpasim.trace.export_strace import head
-from vdpasim.trace.fields import OpenCalls
 from vdpasim.trace.lanes import MACHINE, NOBODY, lane_of
 from vdpasim.trace.text import TextTrace, inert
 

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING
 
 import attrs
 
-from vdpasim.core.events import Kind
+from vdpasim.core.events import Kind, OpenCalls
 from vdpasim.trace.export_strace import head
-from vdpasim.trace.fields import Buffer, OpenCalls
+from vdpasim.trace.fields import Buffer
 from vdpasim.trace.text import TextTrace, inert
 
 if TYPE_CHECKING:

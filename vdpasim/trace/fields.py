@@ -19,7 +19,6 @@ from vdpasim.core.ports import U64_MAX, Extent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vdpasim.core.events import Event
 
 BUFFER_MAX = 16 << 20
 """Bytes of the longest buffer that is read."""
@@ -63,32 +62,6 @@ class Named:
 
     def __str__(self) -> str:
         return self.ident
-
-
-class OpenCalls:
-    """What calls that have not returned were given: found by what they do, of equal ones the oldest first."""
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, str, str], list[Any]] = {}
-
-    def enter(self, event: Event, value: Any) -> None:
-        """A call begins."""
-        self._open.setdefault((event[2], event[4], event[5]), []).append(value)
-
-    def exit(self, event: Event) -> Any:
-        """The value of the call that returns; None if it was made before anybody listened."""
-        key = event[2], event[4], event[5]
-        waiting = self._open.get(key)
-        if not waiting:
-            return None
-        value = waiting.pop(0)
-        if not waiting:
-            del self._open[key]
-        return value
-
-    def rest(self) -> list[Any]:
-        """The values of the calls that never returned."""
-        return [value for waiting in self._open.values() for value in waiting]
 
 
 # -- writing

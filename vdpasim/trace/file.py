@@ -24,9 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
 
-from vdpasim.core.events import LAYOUT, Event, Kind, as_dict
+from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls, as_dict
 from vdpasim.trace.fields import (
-    OpenCalls,
     Wrong,
     apply,
     array,

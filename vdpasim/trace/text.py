@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from vdpasim.core.events import LAYOUT, Event, Kind
+from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64, Abi
 from vdpasim.uapi.catalog import by_request
@@ -28,7 +28,7 @@ class TextTrace:
         self.abi = abi
         self.lines: deque[str] = deque(maxlen=limit)
         self.dropped = 0
-        self._open: dict[tuple[str, str, str], list[tuple[str, tuple[Any, ...]]]] = {}
+        self._open = OpenCalls()
 
     def event(self, event: Event) -> None:
         """Take one event."""
@@ -45,11 +45,7 @@ class TextTrace:
 
     def unfinished(self) -> list[str]:
         """The calls that have not returned, in the order they were made within equal ones."""
-        return [
-            inert(f"{where}: {self._call(op, file, args)} = ?")
-            for (_, op, file), entered in self._open.items()
-            for where, args in entered
-        ]
+        return [inert(f"{where}: {self._call(*call)} = ?") for where, call in self._open.rest()]
 
     def line(self, event: Event) -> str | None:
         """The line of one event; None for a call that begins, which is a line when it returns."""
@@ -61,25 +57,13 @@ class TextTrace:
         fields = event[4:]
         where = f"[{seq}] {time} {unit}"
         if kind == Kind.ENTER:
-            op, file, args = fields
-            # threads of a process share a name: a call is found again by what it does, the oldest first
-            self._open.setdefault((unit, op, file), []).append((where, args))
+            self._open.enter(event, (where, fields))
             return None
         if kind != Kind.EXIT:
             return f"{where}: {_event_text(kind, fields)}"
         op, file, ret, handler_errno, rule = fields
-        return f"{where}: {self._call(op, file, self._entered(unit, op, file))} = {_result(ret, handler_errno, rule)}"
-
-    def _entered(self, unit: str, op: str, file: str) -> tuple[Any, ...]:
-        # the arguments of the call that returns; none if it was made before anybody listened
-        key = unit, op, file
-        entered = self._open.get(key)
-        if not entered:
-            return ()
-        _, args = entered.pop(0)
-        if not entered:
-            del self._open[key]
-        return args
+        _, call = self._open.exit(event) or ("", (op, file, ()))  # without arguments if nobody listened when it began
+        return f"{where}: {self._call(*call)} = {_result(ret, handler_errno, rule)}"
 
     def _call(self, op: str, file: str, args: tuple[Any, ...]) -> str:
         return f"{op}({', '.join([file, *self._args(op, file, args)])})"

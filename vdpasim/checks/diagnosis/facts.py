@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.checks.standard import standard
-from vdpasim.core.events import Event, Kind
+from vdpasim.core.events import Event, Kind, OpenCalls
 from vdpasim.uapi.abi import X86_64, Abi
 from vdpasim.uapi.catalog import by_request
 from vdpasim.uapi.message import Message, decode_message
@@ -241,7 +241,7 @@ class _Reader:
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
         self.facts = Facts()
-        self.open: dict[tuple[str, str, str], list[Call]] = {}
+        self.open = OpenCalls()
         self.current: dict[str, Call] = {}
         self.users: dict[str, set[str]] = {}
         """Device -> processes that have used it, since its last exec."""
@@ -302,7 +302,7 @@ class _Reader:
         before = next((bytes(getattr(arg, "before", arg.data)) for arg in args if hasattr(arg, "data")), b"")
         call = Call(seq, unit, op, file, args, before)
         call.name, call.message = self._meaning(call)
-        self.open.setdefault((unit, op, file), []).append(call)
+        self.open.enter(event, call)
         self.current[unit] = call
         if file.startswith(DEVICE):
             self._use(self.device(file.removeprefix("/dev/")), call)
@@ -333,11 +333,10 @@ class _Reader:
         return MESSAGES.get(message.type, "write"), message
 
     def _exit(self, event: Event) -> None:
-        seq, _, unit, _, op, file, ret, inside, rule = event
-        waiting = self.open.get((unit, op, file))
-        if not waiting:
+        seq, _, _, _, op, file, ret, inside, rule = event
+        call: Call | None = self.open.exit(event)
+        if call is None:
             return
-        call = waiting.pop(0)
         call.end, call.ret, call.inside, call.rule = seq, ret, inside, rule or ""
         call.data = next((bytes(arg.data) for arg in call.args if hasattr(arg, "data")), b"")
         if op == "read" and call.ok and file.startswith(DEVICE):

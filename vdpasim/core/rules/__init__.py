@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Source = Literal["read in source", "inferred"]
 
+OF_NO_KERNEL = "vdpasim:"
+"""How ``Rule.where`` begins for what no kernel does: this package's own devices, faults and designs."""
+
 
 @attrs.frozen
 class Rule:
@@ -40,11 +43,16 @@ class Rule:
     switches: tuple[str, ...] = ()
     """Switches that must all be on (``-name``: off, ``one|other``: either) for the rule to hold; empty for every kernel."""
     source: Source = "read in source"
-    """Where the knowledge comes from when no golden case confirms it."""
+    """Where the knowledge comes from when no golden case confirms it; of a rule that no kernel has, nothing."""
 
     def holds(self, on: Container[str]) -> bool:
         """Whether a kernel with these switches on has the rule."""
         return all(any((word[0] != "-") == (word.removeprefix("-") in on) for word in one.split("|")) for one in self.switches)
+
+    @property
+    def own(self) -> bool:
+        """Whether it is this package's own, and no kernel's."""
+        return self.where.startswith(OF_NO_KERNEL)
 
     def switch_names(self) -> tuple[str, ...]:
         """The switches it depends on, without signs."""
