@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import attrs
 
 from vdpasim.checks import Finding
 from vdpasim.scenario import catalogue
 from vdpasim.scenario.catalogue import WIDTH, listed
-from vdpasim.scenario.runner import Verdict
+from vdpasim.scenario.loader import load
+from vdpasim.scenario.runner import Verdict, run
 
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 
@@ -117,3 +119,15 @@ def test_a_number_whose_runs_rest_on_what_no_kernel_confirms_has_a_mark() -> Non
     assert [line.split()[0] for line in text.splitlines()[1:3]] == ["LU1*", "LU2"]
     assert text.splitlines()[3:] == ["* LU1 fixed: vdpasim's own: vdpa.remap.pinned"]
     assert "*" not in catalogue.catalogue([bug, good])
+
+
+def test_shipped_stories_that_end_in_a_refusal_name_it() -> None:
+    folder = Path(__file__).parents[2] / "scenarios" / "live_update"
+    names = ("splits.py::lu16_arguments_of_the_update", "recovery.py::lu60_other_descriptor", "devices.py")
+    shown = rows(*(verdict for name in names for one in load([f"{folder / name}"]) for verdict in run(one)))
+    heads = [row[:4] for row in shown]
+    assert heads[0] == ["LU16", "v1 v2", "EFAULT (EINVAL inside)", "-"]
+    assert heads[1][0] == "vdpa.remap.inexact"
+    assert ["LU60", "v1 v2 fixed", "EINVAL vdpa.new-owner.unowned", "-"] in heads
+    assert ["LU19", "v1", "kernel.oops", "ok"] in heads
+    assert heads.count(["v2", "EFAULT (EINVAL inside)"]) == 2

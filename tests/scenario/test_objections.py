@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
 from tests.scenario.test_catalogue import FIXED, V1, V2, verdict
 from vdpasim.core.rules import RULES
+from vdpasim.explore import explore
 from vdpasim.scenario.catalogue import WIDTH
 from vdpasim.scenario.objections import MEANS, OBJECTIONS, UNPLAYED, objections
+from vdpasim.uapi.fcntl import POLLIN
+from vdpasim.uapi.virtio_blk import VIRTIO_BLK_T_IN
+from vdpasim.vmm.blk import SECTOR, BlkVmm
+
+if TYPE_CHECKING:
+    from vdpasim.sim import Simulator
 
 RESUME = ("objection:resume",)
 
@@ -76,6 +84,27 @@ def test_what_only_exploring_finds_is_marked() -> None:
     text = objections([verdict("a", V1, tags=(*RESUME, "explore"))])
     assert row_of(text, "resume")[1] == ["explore finds more"]
     assert "  a  v1  clean (found by exploring)\n  found by exploring: vdpasim explore a.py::a\n" in text
+
+
+async def call_behind_suspend(sim: Simulator) -> None:
+    """The guest kicks while its VMM suspends, and hears of an answer when SUSPEND has returned."""
+    with sim.calm():
+        vmm = await BlkVmm.boot(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+    vmm.post(VIRTIO_BLK_T_IN, 0, SECTOR)
+    guest = sim.spawn(vmm.kick_device, name="guest")
+    await vmm.device.suspend()
+    told = await vmm.call.poll(POLLIN, timeout_ns=0)
+    await guest.join()
+    await sim.settle()
+    assert await vmm.call.poll(POLLIN, timeout_ns=0) == told
+
+
+def test_no_order_of_events_has_an_interrupt_behind_suspend() -> None:
+    """So no story plays that objection."""
+    campaign = explore(call_behind_suspend, strategy="dfs", preemptions=2)
+    campaign.check()
+    assert campaign.complete
+    assert "SUSPEND waits for the worker" in UNPLAYED["interrupt-after-suspend"]
 
 
 def test_what_nothing_can_play_says_why() -> None:
