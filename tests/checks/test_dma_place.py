@@ -155,6 +155,17 @@ async def remapped_to_another_object(sim: Simulator) -> None:
     await sim.settle()
 
 
+async def remapped_to_a_private_mapping(sim: Simulator) -> None:
+    vmm = await stories.boot(sim)
+    own = vmm.process.mmap(RAM, vmm.memfd, shared=False)
+    await vmm.device.suspend()
+    await stories.remap(vmm, own.addr)
+    await vmm.device.resume()
+    vmm.post(blk.VIRTIO_BLK_T_IN, 0, SECTOR)
+    await vmm.kick_device()
+    await sim.settle()
+
+
 async def unmapped_under_the_device(sim: Simulator) -> None:
     vmm = await stories.boot(sim)
     vmm.post(blk.VIRTIO_BLK_T_IN, 0, SECTOR)
@@ -194,6 +205,12 @@ async def map_lost_at_a_reset(sim: Simulator) -> None:
 def test_a_planted_mistake_is_caught(story: Any, options: dict[str, int | bool], wanted: str) -> None:
     found = stories.ids(story, stories.SERIES, options=options)
     assert {ident for ident in found if ident.startswith("dma.")} == {wanted}
+
+
+def test_the_first_write_to_a_private_mapping_is_seen_already() -> None:
+    found = stories.watch(remapped_to_a_private_mapping, stories.SERIES)
+    wrong = [one.text for one in found if one.id == "dma.wrong-object"]
+    assert "512 bytes" in wrong[0]
 
 
 def test_a_handover_as_it_should_be_is_clean() -> None:

@@ -142,3 +142,18 @@ def test_a_clean_log_shows_no_mistake_and_a_wrong_one_does() -> None:
     assert told(*START, *STOP) == []
     assert told(*(line.replace("desc_user_addr: 0x1000", "desc_user_addr: 0x7f0000001000") for line in START)) == [43]
     assert told(*START, f"vhost_vdpa_set_vring_base {DEV} index: 0 num: 7") == [42]
+
+
+@pytest.mark.parametrize(("iova", "size"), [("0xfffffffffffff000", "0x2000"), ("0x0", "0x0"), ("0x1000", "0x0")])
+def test_a_range_that_is_none_is_asked_for_and_maps_nothing(iova: str, size: str) -> None:
+    line = f"vhost_vdpa_dma_map {VDPA} iova: {iova} size: {size} uaddr: 0x5000 perm: 0x3 type: 2"
+    shown, count, rows = imported(line)
+    assert (count.requests, count.unread) == (1, 0)
+    assert "UPDATE" in shown[0]
+    assert not [row for row in rows if row.get("kind") == "MAP"]
+
+
+def test_the_last_byte_can_be_mapped() -> None:
+    line = f"vhost_vdpa_dma_map {VDPA} iova: 0xfffffffffffff000 size: 0x1000 uaddr: 0x5000 perm: 0x3 type: 2"
+    _, _, rows = imported(line)
+    assert [row["last"] for row in rows if row.get("kind") == "MAP"] == [(1 << 64) - 1]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from vdpasim.checks.standard import standard
+from vdpasim.core.events import Kind
+from vdpasim.devices.profile import load
 from vdpasim.sim import Simulator
+from vdpasim.uapi.abi import X86_64
+from vdpasim.uapi.vhost import VHOST_VDPA_SET_GROUP_ASID
 from vdpasim.vmm.live_update import ACTIONS, STEPS, LiveUpdate, LiveVmm
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 BLOCKS = 3
+NEW_OWNER, IOTLB_REMAP = 1 << 9, 1 << 10
 
 
 def play(story: Callable[[LiveVmm], Awaitable[Any]], kernel: str = V1, **options: Any) -> tuple[Any, list[str]]:
@@ -187,3 +193,104 @@ def test_a_refused_change_changes_nothing() -> None:
         assert update.at("save") == [step.name for step in STEPS if step.variant is None].index("save")
 
     play(story)
+
+
+@pytest.mark.parametrize("words", [{"variant": "hop"}, {"way": "post"}, {"order": "sideways"}])
+def test_a_word_it_does_not_know_is_refused(words: dict[str, Any]) -> None:
+    async def story(vmm: LiveVmm) -> None:
+        with pytest.raises(ValueError, match="is none of"):
+            LiveUpdate(vmm, **words)
+
+    play(story)
+
+
+@pytest.mark.parametrize(("variant", "until"), [("resume", "suspend"), ("resume", "end-batch"), ("reset", "reset")])
+def test_before_the_handover_it_can_be_undone(variant: Any, until: str) -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        update = LiveUpdate(vmm, variant=variant)
+        await update.run(until=until)
+        await update.undo()
+        assert update.done == []
+        found = await sectors(vmm)
+        again = await sectors(await update.run())
+        assert again == found, "and made from the beginning"
+        return found
+
+    assert play(story) == (ALL, [])
+
+
+def test_what_was_not_stopped_needs_no_undoing() -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        update = LiveUpdate(vmm)
+        await update.run(until="check")
+        await update.undo()
+        return await sectors(vmm)
+
+    assert play(story) == (ALL, [])
+
+
+def test_a_transfer_can_be_undone_until_the_other_is_the_owner() -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        update = LiveUpdate(vmm, way="transfer")
+        await update.run(until="hand-over")
+        await update.undo()
+        assert update.vmm is vmm
+        return await sectors(vmm)
+
+    assert play(story) == (ALL, [])
+
+
+def test_behind_new_owner_nothing_can_be_undone() -> None:
+    async def story(vmm: LiveVmm) -> None:
+        update = LiveUpdate(vmm)
+        await update.run(until="new-owner")
+        with pytest.raises(ValueError, match="cannot recover"):
+            await update.undo()
+
+    play(story)
+
+
+def test_a_batch_that_is_open_is_closed_before_the_handover() -> None:
+    async def story(vmm: LiveVmm) -> list[int]:
+        await vmm.begin_batch()
+        update = LiveUpdate(vmm, batched=False)
+        after = await update.run(until="end-batch")
+        assert after.open_batch is None
+        return await sectors(await update.run())
+
+    assert play(story, FIXED) == (ALL, [])
+
+
+def test_a_reset_wants_a_map_that_persists() -> None:
+    async def story(vmm: LiveVmm) -> None:
+        with pytest.raises(OSError, match="does not offer IOTLB_PERSIST"):
+            await LiveUpdate(vmm, variant="reset").run()
+
+    assert play(story, V1 + "-iotlb-persist") == (None, [])
+
+
+@pytest.mark.parametrize("variant", ["resume", "reset"])
+def test_groups_are_where_they_were(variant: Any) -> None:
+    grouped = attrs.evolve(
+        load("vdpasim_blk-6.12"),
+        queues=2,
+        queue_groups=(0, 1),
+        groups=2,
+        address_spaces=2,
+        backend_features=NEW_OWNER | IOTLB_REMAP,
+    )
+    sim = Simulator(FIXED)
+
+    async def story(machine: Simulator) -> tuple[int, int]:
+        node = machine.vdpa.dev_add("disk", profile=grouped).path
+        vmm = await LiveVmm.boot(machine.process("vmm"), node)
+        await vmm.assign(1, 1)
+        device = machine.vdpa.bus.devices["disk"]
+        asked = machine.kernel.seq
+        events: list[Any] = []
+        machine.listen(events.append)
+        await LiveUpdate(vmm, variant=variant).run()
+        sent = [event[6][0] for event in events if event[0] > asked and event[3] == Kind.ENTER and event[4] == "ioctl"]
+        return device.nas, sent.count(VHOST_VDPA_SET_GROUP_ASID.request(X86_64))
+
+    assert sim.run(story) == (2, 1 if variant == "reset" else 0)

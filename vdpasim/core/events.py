@@ -9,7 +9,11 @@ of a DMA: ``MAP`` records what an entry promised, ``DMA`` where the bytes went, 
 from __future__ import annotations
 
 import enum
-from typing import Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Event = tuple[Any, ...]
 
@@ -145,13 +149,17 @@ class OpenCalls:
         """A call begins."""
         self._open.setdefault((event[2], event[4], event[5]), []).append(value)
 
-    def exit(self, event: Event) -> Any:
-        """The value of the call that returns; None if it was made before anybody listened."""
+    def exit(self, event: Event, choose: Callable[[list[Any]], Any] = itemgetter(0)) -> Any:
+        """The value of the call that returns; None if it was made before anybody listened.
+
+        ``choose`` picks one of those it may be.
+        """
         key = event[2], event[4], event[5]
         waiting = self._open.get(key)
         if not waiting:
             return None
-        value = waiting.pop(0)
+        value = choose(waiting)
+        waiting.remove(value)
         if not waiting:
             del self._open[key]
         return value

@@ -47,6 +47,7 @@ class DeviceProfile:
     backend_features: int = key(
         "backend features the device adds to those of the layer and of its operations", kinds.BACKEND, 0
     )
+    tells_backend_features: bool = key("the driver has the operation that tells them", kinds.FLAG, True)
     config: bytes = key("the config space", kinds.BYTES, b"")
     config_fixed: tuple[tuple[int, int], ...] = key(
         "byte ranges `[first, last]` that every GET_CONFIG puts back to what the device says", kinds.RANGES, ()
@@ -107,6 +108,8 @@ def _contradictions(p: DeviceProfile) -> Iterator[tuple[str, str]]:
     for group in p.queue_groups:
         if group >= p.groups:
             yield "queue_groups", f"there is no group {group}; groups is {p.groups}, so they are 0 to {p.groups - 1}"
+    if p.backend_features and not p.tells_backend_features:
+        yield "backend_features", "must be empty: tells_backend_features is false, so nothing can tell them"
     for first, last in p.config_fixed:
         if last >= len(p.config):
             yield "config_fixed", f"[{first}, {last}] leaves the config space, which has {len(p.config)} bytes"

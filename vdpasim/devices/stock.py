@@ -67,6 +67,7 @@ def sim_attr(profile: DeviceProfile) -> SimAttr:
 def operations(profile: DeviceProfile) -> frozenset[str]:
     """The optional operations a profile's driver has."""
     has = {
+        "get_backend_features": profile.tells_backend_features,
         "suspend": profile.suspend,
         "resume": profile.resume,
         "reset_map": profile.map_persist and profile.map != "platform",

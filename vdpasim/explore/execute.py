@@ -322,10 +322,8 @@ def execute(
     driver = Driver(sim, policy, without)
     with Judge(sim, target.expected, program=False) as judge:
         result = _play(judge, target)
-        if rest:
+        if rest or not sim.kernel.ready:
             judge.rest()
-        else:
-            judge.still()
     driver.finish()
     judge.finish()
     found = judge.findings

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from random import Random
 from typing import IO, TYPE_CHECKING, Any
 
-from vdpasim.core import profiles
+from vdpasim.core import profiles, series
 from vdpasim.core.kernel import Kernel, Sleep, Unit
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.memory import PhysicalMemory
@@ -55,7 +55,7 @@ class Simulator:
         faults: what goes wrong, in the notation of :mod:`vdpasim.sim.faults`: ``VHOST_VDPA_SUSPEND:2:EIO``.
 
     Raises:
-        ProfileError: the profile string.
+        ProfileError: the profile string, or two series in it that answer the same request.
         UsageError: unknown ABI, extension or option, a fault that is none.
     """
 
@@ -74,7 +74,9 @@ class Simulator:
         self.seed = seed
         self.extensions = tuple(extensions)
         self._random = Random(seed)
-        self.kernel = Kernel(profiles.parse(kernel), ABIS[abi])
+        switches = profiles.parse(kernel)
+        series.check(switches)
+        self.kernel = Kernel(switches, ABIS[abi])
         self.pages = PhysicalMemory()
         self.nodes: dict[str, CharDev] = {}
         net = VhostNetNode(self.kernel)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.core.events import NO_COPY, Event, Kind
+from vdpasim.core.ports import U64_MAX
 from vdpasim.trace.fields import Buffer
 from vdpasim.trace.file import Header, Item, Writer
 from vdpasim.uapi import vhost as ioctls
@@ -209,14 +210,16 @@ class _Log:
 
     def dma_map(self, line: Line, device: str) -> None:
         """UPDATE."""
-        start, last = line["iova"], line["iova"] + line["size"] - 1
+        start, last, uaddr, perm = line["iova"], line["iova"] + line["size"] - 1, line["uaddr"], line["perm"]
         data = self.message(device, line, t.VHOST_IOTLB_UPDATE)
         self.enter(device, "write", (Buffer(data, data),))
-        serial, space = next(self.serials), line.values.get("asid", 0)
-        self.entries.setdefault(device, {})[serial] = (space, start, last)
-        lacks = ["asid", "promise"] if "asid" in line.values else ["asid", "promise", "space"]
-        fields = (device, NO_COPY, serial, start, last, line["uaddr"], line["perm"], ())
-        self.event(Kind.MAP, *fields, space=space, unknown=lacks)
+        # no kernel makes an entry of nothing, or of a range that wraps
+        if start <= last <= U64_MAX:
+            serial, space = next(self.serials), line.values.get("asid", 0)
+            self.entries.setdefault(device, {})[serial] = (space, start, last)
+            lacks = ["asid", "promise"] if "asid" in line.values else ["asid", "promise", "space"]
+            fields = (device, NO_COPY, serial, start, last, uaddr, perm, ())
+            self.event(Kind.MAP, *fields, space=space, unknown=lacks)
         self.leave(device, "write", len(data))
 
     def dma_unmap(self, line: Line, device: str) -> None:

@@ -62,8 +62,9 @@ class TextTrace:
         if kind != Kind.EXIT:
             return f"{where}: {_event_text(kind, fields)}"
         op, file, ret, handler_errno, rule = fields
-        _, call = self._open.exit(event) or ("", (op, file, ()))  # without arguments if nobody listened when it began
-        return f"{where}: {self._call(*call)} = {_result(ret, handler_errno, rule)}"
+        entered = self._open.exit(event)
+        args = entered[1][2] if entered else ()  # none if it was made before anybody listened
+        return f"{where}: {self._call(op, file, args)} = {_result(ret, handler_errno, rule)}"
 
     def _call(self, op: str, file: str, args: tuple[Any, ...]) -> str:
         return f"{op}({', '.join([file, *self._args(op, file, args)])})"

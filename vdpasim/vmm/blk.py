@@ -103,10 +103,10 @@ class BlkVmm:
             backend_features = await self.device.get_backend_features() & KNOWN
         await self.device.set_backend_features(backend_features)
 
-    async def negotiate(self) -> None:
+    async def negotiate(self, features: int = FEATURES) -> None:
         """Status and features up to FEATURES_OK."""
         await self.device.set_status(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
-        await self.device.set_features(FEATURES)
+        await self.device.set_features(features)
         status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK
         await self.device.set_status(status)
 

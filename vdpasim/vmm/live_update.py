@@ -17,19 +17,20 @@ away, ``new-owner`` before ``rings`` and ``remap`` (EPERM), ``remap`` before ``r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.vhost_types import (
+    VHOST_BACKEND_F_IOTLB_PERSIST,
     VHOST_BACKEND_F_IOTLB_REMAP,
     VHOST_BACKEND_F_NEW_OWNER,
     VHOST_BACKEND_F_SUSPEND,
 )
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
-from vdpasim.vmm.blk import DATA_AT, HEADER, HEADER_AT, IOVA, QUEUE_NUM, RAM, SECTOR, STATUS_AT, BlkVmm
+from vdpasim.vmm.blk import DATA_AT, FEATURES, HEADER, HEADER_AT, IOVA, QUEUE_NUM, RAM, SECTOR, STATUS_AT, BlkVmm
 from vdpasim.vmm.guest import Buffer, Virtqueue
 from vdpasim.vmm.handles import VhostVdpa
 
@@ -40,6 +41,7 @@ Variant = Literal["resume", "reset"]
 SystemEvent = Literal["reset", "shutdown", "crash"]
 """What a guest does to its machine (KVM_EXIT_SYSTEM_EVENT)."""
 Way = Literal["exec", "transfer"]
+Order = Literal["forward", "reverse"]
 
 NEW_ADDRESS = 0x6000_0000_0000
 """Where the new image has its first block of guest memory, unless told otherwise."""
@@ -65,18 +67,18 @@ class Step:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("check", "old", "GET_BACKEND_FEATURES", "refuse early where the device cannot change owners or be suspended"),
+    Step("check", "old", "GET_BACKEND_FEATURES", "refuse early where the device cannot do what the sequence needs"),
     Step("stop-vcpus", "old", "", "the guest makes no more requests"),
     Step("suspend", "old", "SUSPEND", "requests in flight complete, the device stands still"),
-    Step("save", "old", "GET_STATUS, GET_VRING_BASE", "what only the device knows"),
-    Step("end-batch", "old", "BATCH_END", "a batch that is open would stay open"),
+    Step("save", "old", "GET_STATUS, GET_FEATURES, GET_VRING_BASE", "what only the device knows"),
+    Step("end-batch", "old", "BATCH_END if one is open", "it would stay open, and the successor's maps unseen"),
     Step("reset", "old", "SET_STATUS 0", "the device forgets its rings, and its map unless that persists", "reset"),
     Step("hand-over", "old", "exec, or SCM_RIGHTS", "the descriptors reach the successor; no INVALIDATE"),
     Step("map-memory", "new", "mmap", "guest memory, at other addresses"),
     Step("new-owner", "new", "NEW_OWNER", "the device works in this address space from here on"),
     Step("backend-features", "new", "SET_BACKEND_FEATURES", "what the program can do, this one"),
     Step("negotiate", "new", "SET_STATUS, SET_FEATURES", "up to FEATURES_OK", "reset"),
-    Step("rings", "new", "SET_VRING_NUM, _ADDR, _BASE, _CALL, _KICK", "after RESUME only the eventfds"),
+    Step("rings", "new", "SET_VRING_NUM, _ADDR, _BASE, _CALL, _KICK, SET_GROUP_ASID", "after RESUME only the eventfds"),
     Step("config-call", "new", "SET_CONFIG_CALL", "config interrupts come here"),
     Step("remap", "new", "BATCH_BEGIN, REMAP of each entry, BATCH_END", "if the device offers IOTLB_REMAP it needs it"),
     Step("enable", "new", "SET_VRING_ENABLE", "the queues", "reset"),
@@ -107,6 +109,10 @@ class LiveVmm(BlkVmm):
     """What was reported and nobody has acted upon; it is in the image's memory, so exec loses what is not saved."""
     guest: Literal["runs", "reset", "stopped"] = "runs"
     """What the VMM believes."""
+    groups: dict[int, int] = attrs.Factory(dict["int", "int"])
+    """Group -> the address space it was given; a reset of the device forgets it."""
+    open_batch: int | None = None
+    """The address space of the batch that is open."""
 
     @classmethod
     async def boot(
@@ -140,6 +146,22 @@ class LiveVmm(BlkVmm):
         for block in self.blocks:
             await self.device.iotlb_update(block.iova, block.size, block.region.addr, asid=block.asid)
 
+    async def assign(self, group: int, asid: int) -> None:
+        """SET_GROUP_ASID."""
+        await self.device.set_group_asid(group, asid)
+        self.groups[group] = asid
+
+    async def begin_batch(self, asid: int = 0) -> None:
+        """BATCH_BEGIN."""
+        await self.device.batch_begin(asid=asid)
+        self.open_batch = asid
+
+    async def close_batch(self) -> None:
+        """BATCH_END, if a batch is open."""
+        asid, self.open_batch = self.open_batch, None
+        if asid is not None:
+            await self.device.batch_end(asid=asid)
+
     async def act_on(self, event: SystemEvent) -> None:
         """What the guest did to its machine: its device stops, and what was known of its rings is worth nothing."""
         await self.device.set_status(0)
@@ -149,6 +171,8 @@ class LiveVmm(BlkVmm):
         """The guest's driver begins again, with an empty ring."""
         self.vq = Virtqueue(self.ram, IOVA, QUEUE_NUM)
         await self.negotiate()
+        for group, asid in self.groups.items():
+            await self.assign(group, asid)
         await self.start()
         self.guest = "runs"
 
@@ -192,14 +216,18 @@ class LiveUpdate:
     """Where the new image has the blocks; None: at :data:`NEW_ADDRESS`, one :data:`GAP` apart."""
     batched: bool = True
     """REMAPs are in a batch."""
-    order: Literal["forward", "reverse"] = "forward"
+    order: Order = "forward"
     """Of the REMAPs."""
     memlock: int | None = None
     """RLIMIT_MEMLOCK of the new process in bytes; None: the old one's."""
     old: LiveVmm | None = None
     """After ``hand-over`` by transfer: the VMM that gave the device away, still alive."""
     base: int = 0
-    features: int = 0
+    """Index of the next request, as it was saved."""
+    features: int = FEATURES
+    """Virtio features that were acked, as far as the device still offers them."""
+    status: int = 0
+    """Device status, as it was saved."""
     events: list[SystemEvent] = attrs.Factory(list["SystemEvent"])
     """Events that were saved for the new image."""
     done: list[str] = attrs.Factory(list[str])
@@ -210,6 +238,9 @@ class LiveUpdate:
     _after: dict[str, list[Action]] = attrs.Factory(dict[str, "list[Action]"])
 
     def __attrs_post_init__(self) -> None:
+        for word, known in ((self.variant, Variant), (self.way, Way), (self.order, Order)):
+            if word not in get_args(known):
+                raise ValueError(f"{word!r} is none of {', '.join(get_args(known))}")
         self._order = [step.name for step in STEPS if step.variant in (None, self.variant)]
 
     # -- changing the sequence
@@ -279,6 +310,24 @@ class LiveUpdate:
                 break
         return self.vmm
 
+    async def undo(self) -> None:
+        """Let the device go on in the old process, where a step before ``hand-over`` was refused, or that one was.
+
+        Raises:
+            ValueError: the successor is the owner; nobody else can let the device run.
+        """
+        if "new-owner" in self.done:
+            raise ValueError("NEW_OWNER has been done: the old process cannot recover the device")
+        vmm = self.old or self.vmm
+        if "reset" in self.done:
+            await vmm.negotiate(self.features)
+            await set_up(self, vmm)
+            await vmm.device.set_vring_enable(0)
+            await vmm.device.set_status(await vmm.device.get_status() | VIRTIO_CONFIG_S_DRIVER_OK)
+        elif "suspend" in self.done:
+            await vmm.device.resume()
+        self.vmm, self.old, self.done = vmm, None, []
+
     def place(self, block: int) -> int:
         """The new address of a block."""
         if self.addresses is not None:
@@ -292,7 +341,10 @@ class LiveUpdate:
 async def check(update: LiveUpdate) -> None:
     """Refuse early."""
     offered = await update.vmm.device.get_backend_features()
-    for bit, name in ((VHOST_BACKEND_F_NEW_OWNER, "NEW_OWNER"), (VHOST_BACKEND_F_SUSPEND, "SUSPEND")):
+    needed = {VHOST_BACKEND_F_NEW_OWNER: "NEW_OWNER", VHOST_BACKEND_F_SUSPEND: "SUSPEND"}
+    if update.variant == "reset":
+        needed[VHOST_BACKEND_F_IOTLB_PERSIST] = "IOTLB_PERSIST"
+    for bit, name in needed.items():
         if not offered >> bit & 1:
             raise OSError(E.EOPNOTSUPP, f"the device does not offer {name}")
 
@@ -307,14 +359,17 @@ async def suspend(update: LiveUpdate) -> None:
 
 
 async def save(update: LiveUpdate) -> None:
-    """Index and features, and what the guest did last; rings and eventfds the VMM knows itself."""
-    update.base = await update.vmm.device.get_vring_base(0)
-    update.features = await update.vmm.device.get_features()
+    """Status, features and index, and what the guest did last; rings and eventfds the VMM knows itself."""
+    device = update.vmm.device
+    update.status = await device.get_status()
+    update.features = FEATURES & await device.get_features()
+    update.base = await device.get_vring_base(0)
     update.events = list(update.vmm.events)
 
 
 async def end_batch(update: LiveUpdate) -> None:
-    """This VMM opens a batch in ``remap`` alone."""
+    """None is left open."""
+    await update.vmm.close_batch()
 
 
 async def reset(update: LiveUpdate) -> None:
@@ -337,7 +392,7 @@ async def hand_over(update: LiveUpdate) -> None:
     blocks = [attrs.evolve(block, memfd=new.receive(block.memfd)) for block in vmm.blocks]
     update.old = vmm
     device = VhostVdpa(file, abi=vmm.device.abi)
-    update.vmm = LiveVmm(new, file, device, blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks)
+    update.vmm = LiveVmm(new, file, device, blocks[0].memfd, vmm.ram, vmm.vq, kick, call, blocks, groups=vmm.groups)
 
 
 async def map_memory(update: LiveUpdate) -> None:
@@ -361,17 +416,24 @@ async def backend_features(update: LiveUpdate) -> None:
 
 async def negotiate(update: LiveUpdate) -> None:
     """Status and features again."""
-    await update.vmm.negotiate()
+    await update.vmm.negotiate(update.features)
 
 
 async def rings(update: LiveUpdate) -> None:
     """The ring as it was; without a reset the device still has all of it but the eventfds."""
     vmm = update.vmm
     if update.variant == "reset":
-        await vmm.set_up_ring(update.base)
+        await set_up(update, vmm)
         return
     await vmm.device.set_vring_call(0, vmm.call.fd)
     await vmm.device.set_vring_kick(0, vmm.kick.fd)
+
+
+async def set_up(update: LiveUpdate, vmm: LiveVmm) -> None:
+    """What a reset of the device has forgotten of its ring and its groups."""
+    await vmm.set_up_ring(update.base)
+    for group, asid in vmm.groups.items():
+        await vmm.assign(group, asid)
 
 
 async def config_call(update: LiveUpdate) -> None:
@@ -381,17 +443,17 @@ async def config_call(update: LiveUpdate) -> None:
 
 async def remap(update: LiveUpdate) -> None:
     """Each block's new address, a batch for each address space that has one."""
-    device = update.vmm.device
-    if not await device.get_backend_features() >> VHOST_BACKEND_F_IOTLB_REMAP & 1:
+    vmm = update.vmm
+    if not await vmm.device.get_backend_features() >> VHOST_BACKEND_F_IOTLB_REMAP & 1:
         return
-    for asid in sorted({block.asid for block in update.vmm.blocks}):
-        blocks = [block for block in update.vmm.blocks if block.asid == asid]
+    for asid in sorted({block.asid for block in vmm.blocks}):
+        blocks = [block for block in vmm.blocks if block.asid == asid]
         if update.batched:
-            await device.batch_begin(asid=asid)
+            await vmm.begin_batch(asid)
         for block in blocks if update.order == "forward" else reversed(blocks):
-            await device.iotlb_remap(block.iova, block.size, block.region.addr, asid=asid)
+            await vmm.device.iotlb_remap(block.iova, block.size, block.region.addr, asid=asid)
         if update.batched:
-            await device.batch_end(asid=asid)
+            await vmm.close_batch()
 
 
 async def events(update: LiveUpdate) -> None:
@@ -413,7 +475,7 @@ async def run(update: LiveUpdate) -> None:
     if update.variant == "resume":
         await device.resume()
     else:
-        await device.set_status(await device.get_status() | VIRTIO_CONFIG_S_DRIVER_OK)
+        await device.set_status(update.status or await device.get_status() | VIRTIO_CONFIG_S_DRIVER_OK)
 
 
 async def kick(update: LiveUpdate) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.checks.diagnosis.support import boot, made, numbers, read, update
 from vdpasim.checks.diagnosis import diagnose
 from vdpasim.core.events import Kind
 from vdpasim.sim import Simulator
+from vdpasim.vmm.blk import BlkVmm
 from vdpasim.vmm.live_update import LiveUpdate
 
 
@@ -83,3 +86,34 @@ def test_moves_bytes_while_it_is_suspended() -> None:
 
 def test_events_without_their_calls_are_read() -> None:
     assert diagnose(made(("w", Kind.DMA, "disk", 0, 0, 1, 1, 9, "va", ()), ("w", Kind.KICK, "x", 0))) == []
+
+
+def test_a_kick_that_crosses_suspend() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim, 1)
+        await vmm.device.suspend()
+        await vmm.device.resume()
+
+    sim = Simulator()
+    events: list[tuple[Any, ...]] = []
+    sim.listen(events.append)
+    sim.run(story)
+    at = next(number for number, event in enumerate(events) if event[3] == Kind.SUSPEND)
+    device = events[at][4]
+    events.insert(at, (events[at][0], 0, "guest", Kind.KICK, device, 0))
+    events.insert(at + 2, (events[at + 1][0], 0, "disk.worker", Kind.IDLE, "disk", -1, "not-running"))
+    renumbered = [(number, *event[1:]) for number, event in enumerate(events, 1)]
+    assert diagnose(renumbered) == [], "the worker may look yet"
+    still = (len(renumbered) + 1, 0, "-", Kind.STILL)
+    assert [one.number for one in diagnose([*renumbered, still])] == [5]
+
+
+def test_a_device_that_is_given_back_is_not_handed_over() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim, 1)
+        path = vmm.file.open_file.path
+        await vmm.process.exec()
+        await vmm.file.aclose()
+        await BlkVmm.boot(sim.process("other"), path)
+
+    assert numbers(story) == []

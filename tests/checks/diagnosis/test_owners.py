@@ -9,7 +9,7 @@ from tests.checks.diagnosis.support import boot, numbers, read
 from vdpasim.uapi.vhost import VHOST_RESET_OWNER
 from vdpasim.vmm.blk import IOVA, RAM
 from vdpasim.vmm.handles import VhostVdpa
-from vdpasim.vmm.live_update import LiveUpdate
+from vdpasim.vmm.live_update import BLOCK, LiveUpdate
 
 if TYPE_CHECKING:
     from vdpasim.sim import Simulator
@@ -77,3 +77,25 @@ def test_the_new_owner_goes() -> None:
             await held.iotlb_invalidate(IOVA, RAM)
 
     assert 36 in numbers(story, use_va=False)[:2]
+
+
+def test_pins_for_another_device() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        new = sim.process("new", memlock=RAM + 3 * BLOCK)
+        other = VhostVdpa(await new.open(sim.vdpa.dev_add("net", mgmtdev="vdpasim_net").path))
+        await other.set_owner()
+        await other.iotlb_update(0, RAM, new.mmap(RAM, new.memfd("own", RAM)).addr)
+        with suppress(OSError):
+            await VhostVdpa(new.receive(vmm.file)).new_owner()
+
+    assert numbers(story, use_va=False)[:2] == [32, 31]
+
+
+def test_who_only_asks() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        await VhostVdpa(sim.process("helper").receive(vmm.file)).get_status()
+        await read(sim, vmm)
+
+    assert numbers(story) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checks.diagnosis.support import boot, numbers, update
+from tests.checks.diagnosis.support import boot, numbers, told, update
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
 from vdpasim.vmm.blk import IOVA, RAM
 from vdpasim.vmm.live_update import BLOCK, LiveUpdate, LiveVmm
@@ -123,3 +123,49 @@ def test_an_update_that_mapped_nothing() -> None:
         await vmm.device.iotlb_update(1 << 40, PAGE, vmm.process.mmap(PAGE).addr)
 
     assert numbers(story) == [17]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_kernel_that_looks_is_asked_whose_memory_it_is(own: bool) -> None:
+    async def other(vmm: LiveVmm) -> None:
+        first, second, third = vmm.blocks
+        mine = vmm.process.mmap(second.size, vmm.process.memfd("mine", second.size)).addr
+        await vmm.device.iotlb_remap(first.iova, first.size, first.region.addr)
+        await vmm.device.iotlb_remap(second.iova, second.size, mine if own else third.region.addr)
+
+    async def rest(vmm: LiveVmm) -> None:
+        with suppress(OSError):
+            await other(vmm)
+        for block in vmm.blocks:
+            await vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+
+    assert refused(rest, "6.12+live-update-fixed+lu-guard-same-object")[:2] == ([27, 6] if own else [6, 27])
+
+
+def test_pages_that_are_pinned_again_are_a_cost() -> None:
+    async def anew(plan: LiveUpdate) -> None:
+        for block in plan.vmm.blocks:
+            await plan.vmm.device.iotlb_invalidate(block.iova, block.size)
+            await plan.vmm.device.iotlb_update(block.iova, block.size, block.region.addr)
+
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", anew))
+
+    (one,) = told(story, use_va=False)
+    assert (one.number, one.score) == (22, 90)
+    assert "pages were pinned again" in one.why
+
+
+def test_memory_of_the_programs_own_may_be_made_anew() -> None:
+    async def mine(plan: LiveUpdate) -> None:
+        *guests, own = plan.vmm.blocks
+        for block in guests:
+            await plan.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+        await plan.vmm.device.iotlb_invalidate(own.iova, own.size)
+        region = plan.vmm.process.mmap(own.size, plan.vmm.process.memfd("mine", own.size))
+        await plan.vmm.device.iotlb_update(own.iova, own.size, region.addr)
+
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", mine))
+
+    assert numbers(story, "6.12+live-update-fixed") == []

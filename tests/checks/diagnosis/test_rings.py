@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.checks.diagnosis.support import boot, numbers, read, update
+from vdpasim.vmm.blk import BlkVmm
 from vdpasim.vmm.handles import VhostVdpa
+from vdpasim.vmm.live_update import LiveUpdate
 
 if TYPE_CHECKING:
     from vdpasim.sim import Simulator
-    from vdpasim.vmm.live_update import LiveUpdate
 
 
 def test_the_index_is_forgotten() -> None:
@@ -92,3 +93,40 @@ def test_other_features() -> None:
         await VhostVdpa(vmm.file).get_status()
 
     assert numbers(story) == [51]
+
+
+def test_an_interrupt_to_whom_nobody_listens() -> None:
+    async def story(sim: Simulator) -> None:
+        plan = LiveUpdate(await boot(sim), way="transfer").skip("rings")
+        vmm = await plan.run(until="map-memory")
+        assert plan.old is not None
+        await vmm.call.aclose()
+        vmm.call = vmm.process.eventfd()
+        await plan.old.process.exit()
+        await read(sim, await plan.run())
+
+    assert 44 in numbers(story)[:2]
+
+
+def test_a_driver_that_begins_anew_saves_nothing() -> None:
+    async def story(sim: Simulator) -> None:
+        plan = LiveUpdate(await boot(sim))
+        vmm = await plan.run(until="events")
+        await vmm.act_on("reset")
+        await plan.run()
+        await read(sim, vmm)
+
+    assert numbers(story) == []
+
+
+def test_suspended_before_it_runs_is_not_suspended() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await BlkVmm.create(sim.process("vmm"), sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path)
+        await vmm.device.set_owner()
+        await vmm.negotiate()
+        await vmm.device.suspend()
+        await vmm.map_ram()
+        await vmm.start()
+        await vmm.read_sector(0)
+
+    assert numbers(story) == [49]

@@ -9,11 +9,12 @@ import pytest
 
 from tests.core.support import Machine, refused
 from vdpasim.core import series
-from vdpasim.core.profiles import IMPLIED, parse
+from vdpasim.core.profiles import IMPLIED, ProfileError, parse
 from vdpasim.core.rules import RULES, Rule, fail
 from vdpasim.core.series import Series
 from vdpasim.core.series.handler import IotlbMessage, Request, SeriesError, handler, mainline
 from vdpasim.core.switches import SWITCHES, Switch
+from vdpasim.sim import Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.ioctl import Direction, Ioctl
@@ -211,3 +212,9 @@ def test_a_name_is_registered_once() -> None:
     series.active(parse("tip"))
     with pytest.raises(ValueError, match="'live-update-v1' is registered twice"):
         series.register(series.SERIES["live-update-v1"])
+
+
+@pytest.mark.parametrize("kernel", ["6.12+live-update-v1+live-update-fixed", "tip+live-update-v1+live-update-v2"])
+def test_two_series_that_answer_one_request_are_refused(kernel: str) -> None:
+    with pytest.raises(ProfileError, match="both answer VHOST_NEW_OWNER: a kernel has one of them"):
+        Simulator(kernel)

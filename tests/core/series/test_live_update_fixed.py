@@ -32,6 +32,7 @@ from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vdpasim.core.events import Event
     from vdpasim.core.vhost.iotlb import Iotlb
     from vdpasim.sim import File
 
@@ -47,6 +48,11 @@ def fixed(kernel: str = FIXED, **options: Any) -> Machine:
     for addr in (OLD, NEW):
         one.process.mmap(16 * PAGE, memfd, addr=addr)
     return one
+
+
+def memory_of(one: Machine) -> File:
+    """The file behind both."""
+    return one.process.file(one.file.fd + 1)
 
 
 def refuse_maps(one: Machine, occurrence: str = "1") -> None:
@@ -111,12 +117,82 @@ def test_a_refused_batch_end_undoes_every_remap_of_it_and_says_so() -> None:
     assert addresses(device_map(one)) == [NEW, OLD + SIZE]
 
 
-def test_a_batch_without_remaps_ends_as_in_mainline() -> None:
+def test_a_refused_batch_of_updates_is_unmapped_and_said() -> None:
+    one = fixed()
+    one.update(IOVA, SIZE, OLD)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.update(2 * IOVA, SIZE, OLD + SIZE)
+    refuse_maps(one)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [OLD]
+    assert one.update(2 * IOVA, SIZE, OLD + SIZE) == 72, "its range is free again"
+
+
+def test_pages_that_a_refused_batch_pinned_are_let_go() -> None:
+    one = fixed(use_va=False)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.update(IOVA, SIZE, OLD)
+    assert one.process.mm.pinned_vm == SIZE // PAGE
+    refuse_maps(one)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == []
+    assert one.process.mm.pinned_vm == 0
+
+
+def test_a_map_that_is_too_large_with_what_the_batch_added_is_the_old_one_again() -> None:
+    one = fixed(max_iotlb_entries=2)
+    one.update(IOVA, SIZE, OLD)
+    one.update(2 * IOVA, SIZE, OLD + SIZE)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    remap(one)
+    one.update(3 * IOVA, SIZE, OLD + 2 * SIZE)
+    with refused(E.EFAULT, inside=E.ENOSPC):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [OLD, OLD + SIZE]
+
+
+def test_what_a_refused_batch_unmapped_stays_unmapped_in_both() -> None:
+    one = fixed()
+    one.update(IOVA, SIZE, OLD)
+    one.update(2 * IOVA, SIZE, OLD + SIZE)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.invalidate(IOVA, SIZE)
+    one.update(IOVA, SIZE, NEW)
+    refuse_maps(one)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [OLD + SIZE]
+
+
+def test_a_batch_that_was_refused_leaves_nothing_for_the_next_one() -> None:
     one = fixed()
     one.message(VHOST_IOTLB_BATCH_BEGIN)
     one.update(IOVA, SIZE, OLD)
+    refuse_maps(one, "1-2")
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    one.update(IOVA, SIZE, OLD)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.update(2 * IOVA, SIZE, OLD + SIZE)
     refuse_maps(one)
-    assert one.message(VHOST_IOTLB_BATCH_END) == 72
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [OLD]
+
+
+@pytest.mark.parametrize("batch_mapping", [True, False])
+def test_the_end_of_a_batch_is_an_event(batch_mapping: bool) -> None:
+    one = fixed(batch_mapping=batch_mapping)
+    one.update(IOVA, SIZE, OLD)
+    events: list[Event] = []
+    one.sim.listen(events.append)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    remap(one)
+    one.message(VHOST_IOTLB_BATCH_END)
+    one.message(VHOST_IOTLB_BATCH_END)
+    assert [event[6] for event in events if event[3] == Kind.BATCH] == [1, 0, 0]
 
 
 def test_an_entry_that_went_within_the_batch_is_not_brought_back() -> None:
@@ -301,6 +377,25 @@ def test_the_address_must_show_the_same_memory() -> None:
         with refused(E.EFAULT, "vdpa.remap.other-object", inside=E.EINVAL):
             remap(one, uaddr=wrong)
     assert remap(one) == 72
+
+
+def test_a_private_mapping_shows_the_same_memory_until_it_is_written() -> None:
+    one = fixed(OBJECT_GUARD)
+    one.update(IOVA, SIZE, OLD)
+    copy = one.process.mmap(SIZE, memory_of(one), shared=False)
+    with refused(E.EFAULT, "vdpa.remap.other-object", inside=E.EINVAL):
+        remap(one, uaddr=copy.addr)
+
+
+def test_of_a_mapping_that_is_private_in_part_the_shared_part_will_do() -> None:
+    one = fixed(OBJECT_GUARD)
+    one.update(IOVA, SIZE, OLD)
+    memfd = memory_of(one)
+    one.process.mmap(SIZE, memfd, addr=NEW + SIZE, offset=SIZE, shared=False)
+    assert remap(one) == 72, "the private one begins behind it"
+    one.process.mmap(PAGE, memfd, addr=NEW + 3 * PAGE, offset=3 * PAGE, shared=False)
+    with refused(E.EFAULT, "vdpa.remap.other-object"):
+        remap(one)
 
 
 def test_without_that_guard_any_address_will_do() -> None:

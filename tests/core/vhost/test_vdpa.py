@@ -113,27 +113,6 @@ def test_unsupported_features_are_dropped_silently_but_the_platform_bit_is_neede
         net.features(1 << 32)
 
 
-@pytest.mark.parametrize(
-    ("features", "errno", "rule"),
-    [
-        (1 << 0, E.EOPNOTSUPP, "vdpa.backend.unknown"),
-        (1 << 9, E.EOPNOTSUPP, "vdpa.backend.unknown"),
-        (1 << 7, E.EINVAL, "vdpa.backend.desc-asid"),
-        (1 << 7 | 1 << 3, E.EOPNOTSUPP, "vdpa.backend.no-desc-group"),
-    ],
-)
-def test_backend_features_that_are_refused(net: Machine, features: int, errno: int, rule: str) -> None:
-    with refused(errno, rule):
-        net.call(vhost.VHOST_SET_BACKEND_FEATURES, features, code="Q")
-
-
-def test_6_1_knows_backend_bits_1_to_4_only() -> None:
-    machine = Machine(kernel="6.1")
-    machine.call(vhost.VHOST_SET_BACKEND_FEATURES, 0x1E, code="Q")
-    with refused(E.EOPNOTSUPP, "vdpa.backend.unknown"):
-        machine.call(vhost.VHOST_SET_BACKEND_FEATURES, 1 << 5, code="Q")
-
-
 # -- config
 
 

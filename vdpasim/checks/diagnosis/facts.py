@@ -2,13 +2,16 @@
 
 Theory. One pass over the events. A call is its ENTER and its EXIT; what happened between the two in the same unit is
 the call's. An entry lives from MAP to UNMAP and may be remapped on the way. A *handover* is an exec of a process that
-uses the device, or the first request of another process; a *takeover* is a NEW_OWNER that was granted. Events of a
-device below bear another name than those of its file; entries join the two by their serials.
+uses the device, or the first request of another process that does more than ask; a *takeover* is a NEW_OWNER that was
+granted. Events of a device below bear another name than those of its file; OPEN joins the two, and entries do by their
+serials. A log of another program has calls alone: what SUSPEND did is told by its event in a trace that has an OPEN,
+and by its outcome elsewhere.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
     from vdpasim.checks import Finding
 
 DEVICE = "/dev/vhost-"
+OF_A_DEVICE = frozenset(
+    {
+        Kind.PUSH, Kind.STATUS, Kind.KICK, Kind.MISS, Kind.FAULT, Kind.SUSPEND, Kind.IDLE, Kind.PIN, Kind.RING,
+    }
+)  # fmt: skip
+"""Events that name a device and are kept with it."""
 END = 1 << 62
 """Behind every sequence number."""
 DRIVER_OK = 4
@@ -65,6 +74,10 @@ class Call:
     def refused(self) -> int:
         """The errno it was refused with, that of the handler if there is one; 0: it was not."""
         return (self.inside or -self.ret) if self.ret < 0 else 0
+
+    def refusable(self, rule: str) -> bool:
+        """Whether a rule is one about this request."""
+        return self.name.partition("_")[0].lower() in rule
 
     def word(self, at: int, size: int = 4) -> int:
         """An integer of the argument, as the call found it."""
@@ -127,8 +140,16 @@ class Device:
     misses: list[tuple[int, int]] = attrs.Factory(list["tuple[int, int]"])
     """(seq, iova)."""
     suspends: list[tuple[int, bool]] = attrs.Factory(list["tuple[int, bool]"])
-    """(seq, suspended from here on), by the requests that were granted."""
+    """(seq, suspended from here on)."""
     handovers: list[int] = attrs.Factory(list[int])
+    idles: list[tuple[int, str]] = attrs.Factory(list["tuple[int, str]"])
+    """(seq, why a kick was declined)."""
+    pins: list[tuple[int, int]] = attrs.Factory(list["tuple[int, int]"])
+    """(seq, pages), negative where they were given back."""
+    released: list[int] = attrs.Factory(list[int])
+    """Where its last descriptor went."""
+    eventfds: list[tuple[int, int, str, str]] = attrs.Factory(list["tuple[int, int, str, str]"])
+    """(seq, queue or -1, call or config, name), as they were given."""
 
     @property
     def offers_remap(self) -> bool:
@@ -200,6 +221,8 @@ class Facts:
     """(id, seq), of the oracles and of the story."""
     entries: dict[int, Entry] = attrs.Factory(dict[int, Entry])
     """By serial."""
+    gone: dict[str, int] = attrs.Factory(dict[str, int])
+    """Eventfd -> where its last descriptor went."""
     spaces: list[tuple[int, str, str]] = attrs.Factory(list["tuple[int, str, str]"])
     """(seq, process, the address space it has from here on)."""
 
@@ -242,9 +265,13 @@ class _Reader:
         self.abi = abi
         self.facts = Facts()
         self.open = OpenCalls()
+        self.closed: dict[tuple[str, str, str], Call] = {}
+        """The last one of its kind that ended."""
         self.current: dict[str, Call] = {}
         self.users: dict[str, set[str]] = {}
         """Device -> processes that have used it, since its last exec."""
+        self.files: dict[str, str] = {}
+        """Device below -> its file."""
         self.handlers = {
             Kind.ENTER: self._enter,
             Kind.EXIT: self._exit,
@@ -252,6 +279,8 @@ class _Reader:
             Kind.UNMAP: self._unmap,
             Kind.REMAP: self._remap,
             Kind.OWNER: self._owner,
+            Kind.OPEN: self._opened,
+            Kind.GONE: self._gone,
         }
 
     def event(self, event: Event) -> None:
@@ -266,7 +295,7 @@ class _Reader:
             facts.signals.append(event)
         elif kind == Kind.VIOLATION:
             facts.findings.append((event[4], seq))
-        elif kind in (Kind.PUSH, Kind.STATUS, Kind.KICK, Kind.MISS, Kind.FAULT):
+        elif kind in OF_A_DEVICE:
             self._of_device(event, self._below(event))
 
     @staticmethod
@@ -278,8 +307,16 @@ class _Reader:
             device.pushes.append((seq, 0, event[6] or -1))  # a push that failed, or was dropped
         elif kind == Kind.STATUS:
             device.status.append((seq, event[5], event[6]))
-            if not event[6]:
+            if not event[6] or event[6] & ~event[5] & DRIVER_OK:
                 device.suspends.append((seq, False))
+        elif kind == Kind.SUSPEND:
+            device.suspends.append((seq, bool(event[6])))
+        elif kind == Kind.IDLE:
+            device.idles.append((seq, event[6]))
+        elif kind == Kind.RING and event[6] in ("call", "config"):
+            device.eventfds.append((seq, event[5], event[6], event[7] or ""))
+        elif kind == Kind.PIN:
+            device.pins.append((seq, event[6]))
         elif kind == Kind.KICK:
             device.kicks.append(seq)
         elif kind == Kind.MISS:
@@ -290,7 +327,8 @@ class _Reader:
 
     def _below(self, event: Event) -> Device:
         # the device an event names; what a call on /dev/vhost-net touches is vhost-net-0
-        name, call = event[4], self.current.get(event[2])
+        name: str = self.files.get(str(event[4])) or event[4]
+        call = self.current.get(event[2])
         if name not in self.facts.devices and call is not None and call.end == END:
             above = call.file.removeprefix("/dev/")
             if name.startswith(above) and above in self.facts.devices:
@@ -311,10 +349,23 @@ class _Reader:
 
     def _use(self, device: Device, call: Call) -> None:
         users = self.users.setdefault(device.name, set())
-        if users and call.unit not in users and call.op != "open":
+        asks = call.op in ("open", "close", "poll") or call.name.startswith("GET_")
+        if users and call.unit not in users and not asks:
             device.handovers.append(call.seq)
-        users.add(call.unit)
+        if not users or not asks:
+            users.add(call.unit)
         device.calls.append(call)
+
+    def _opened(self, event: Event) -> None:
+        self.files[event[5]] = event[4]
+
+    def _gone(self, event: Event) -> None:
+        what, name = event[4:]
+        if what == "eventfd":
+            self.facts.gone[name] = event[0]
+        if what == "file" and name in self.facts.devices:
+            self.users.pop(name, None)
+            self.device(name).released.append(event[0])
 
     def _meaning(self, call: Call) -> tuple[str, Message | None]:
         if call.op == "ioctl" and call.args and isinstance(call.args[0], int):
@@ -333,18 +384,28 @@ class _Reader:
         return MESSAGES.get(message.type, "write"), message
 
     def _exit(self, event: Event) -> None:
-        seq, _, _, _, op, file, ret, inside, rule = event
-        call: Call | None = self.open.exit(event)
+        seq, _, unit, _, op, file, ret, inside, rule = event
+        call: Call | None = self.open.exit(event, partial(_refused_by, rule or ""))
         if call is None:
             return
+        call = self._swapped(call, rule or "")
         call.end, call.ret, call.inside, call.rule = seq, ret, inside, rule or ""
+        self.closed[unit, op, file] = call
         call.data = next((bytes(arg.data) for arg in call.args if hasattr(arg, "data")), b"")
         if op == "read" and call.ok and file.startswith(DEVICE):
             call.name, call.message = self._decoded(call.data)
         if op == "exec" and call.ok:
             self._exec(call)
-        elif call.ok and call.name in ("SUSPEND", "RESUME"):
+        elif call.ok and call.name in ("SUSPEND", "RESUME") and not self.files:
             self.device(file.removeprefix("/dev/")).suspends.append((seq, call.name == "SUSPEND"))
+
+    def _swapped(self, call: Call, rule: str) -> Call:
+        # the other outcome may have come first, and was taken for this one's
+        other = self.closed.get((call.unit, call.op, call.file))
+        if rule and other and other.end > call.seq and other.refusable(rule) and not call.refusable(rule):
+            call.end, call.ret, call.inside, call.rule = other.end, other.ret, other.inside, other.rule
+            return other
+        return call
 
     def _exec(self, call: Call) -> None:
         space = str(getattr(call.args[0], "ident", "")) if call.args else ""
@@ -355,12 +416,19 @@ class _Reader:
 
     def _map(self, event: Event) -> None:
         seq, _, unit, _, device, asid, serial, start, last, addr, _, promise = event
-        call = self.current.get(unit)
-        by = call if call is not None and call.end == END and call.name == "UPDATE" else None
+        by = self._update(unit, start, last)
         space = by.message.asid if asid < 0 and by and by.message else asid
         entry = Entry(device, space, serial, start, last, addr, promise, seq, by)
         self._below(event).entries.append(entry)
         self.facts.entries[serial] = entry
+
+    def _update(self, unit: str, start: int, last: int) -> Call | None:
+        # the UPDATE of a process that is under way there; its other threads may be in calls, too
+        for call in self.open.rest():
+            covers = call.message is not None and call.message.iova <= start and last <= call.last
+            if (call.unit, call.op, call.name) == (unit, "write", "UPDATE") and covers:
+                return cast("Call", call)
+        return None
 
     def _unmap(self, event: Event) -> None:
         entry = self.facts.entries.get(event[6])
@@ -381,3 +449,9 @@ class _Reader:
 
 
 MESSAGES = {1: "MISS", 2: "UPDATE", 3: "INVALIDATE", 4: "ACCESS_FAIL", 5: "BATCH_BEGIN", 6: "BATCH_END", 7: "REMAP"}
+
+
+def _refused_by(rule: str, waiting: list[Call]) -> Call:
+    # which of a process's calls of one kind on one file ends: threads that are in two of them have one name, so the
+    # rule of a refusal decides
+    return next((one for one in waiting if one.refusable(rule)), waiting[0])

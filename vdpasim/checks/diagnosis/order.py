@@ -84,7 +84,10 @@ def unsuspended(facts: Facts) -> Iterator[Match]:
     for device in facts.devices.values():
         for seq in device.handovers:
             if device.running(seq) and device.kicks and device.at(seq):
-                touched = [dma[0] for dma in facts.dmas if dma[0] > seq and facts.of(dma) in device.entries]
+                until = min([at for at in device.released if at > seq], default=END)
+                touched = [dma[0] for dma in facts.dmas if seq < dma[0] < until and facts.of(dma) in device.entries]
+                if until < END and not touched:
+                    continue  # it was given back, and nothing came of it
                 behind = [one for one in touched if not any(seq < taken.end < one for taken in device.takeovers)]
                 why = "it changed hands without SUSPEND"
                 yield match(2, why, device.kicks[-1], seq, *behind[:1], score=90 if behind else 50)
@@ -100,4 +103,18 @@ def while_suspended(facts: Facts) -> Iterator[Match]:
                 yield match(5, "the device moved bytes while it was suspended", halted, *kicked[-1:], dma[0], score=92)
 
 
-PATTERNS = (forgotten, unsuspended, while_suspended)
+def crossed(facts: Facts) -> Iterator[Match]:
+    """A kick that had queued the worker when SUSPEND came: the worker declined, and nobody kicked again."""
+    for device in facts.devices.values():
+        for seq, why in device.idles:
+            if why != "not-running" or not device.suspended(seq):
+                continue
+            halted = max(at for at, state in device.suspends if state and at < seq)
+            before = [at for at in device.kicks if at < seq]
+            lost = facts.found("queue.stalled")
+            if before and before[-1] < halted and lost and not any(at > seq for at in device.kicks):
+                why = "the kick was there before SUSPEND, the worker came behind it, and nobody kicked again"
+                yield match(5, why, before[-1], halted, seq, lost[0], score=93)
+
+
+PATTERNS = (forgotten, unsuspended, while_suspended, crossed)

@@ -37,7 +37,7 @@ def _limit(facts: Facts, device: Device, call: Call) -> Iterator[Match]:
     mine = [one for one in other if one.owner(call.seq) == facts.space(call.unit, call.seq)]
     if mine:
         made = [entry.made for one in mine for entry in one.at(call.seq)]
-        yield match(32, "what the new owner pins for another device counts as well", *made[:1], call.end, score=94)
+        yield match(32, "what the new owner pins for another device counts as well", *made[:1], call.end, score=98)
     yield match(31, "the limit of the new owner is smaller than what is pinned", call.end, score=92)
 
 
@@ -79,9 +79,9 @@ def thieves(facts: Facts) -> Iterator[Match]:
             left = {one.unit for one in facts.others if one.op in ("exit", "exec") and one.end < taken.seq}
             users = {one.unit for one in device.calls if one.seq < taken.seq} - {taken.unit} - left
             if users and device.running(taken.seq):
-                hurt = facts.found("dma.fault", "dma.wrong-object", after=taken.end)
+                hurt = facts.found("dma.fault", "dma.wrong-object", "dma.stale-va", after=taken.end)
                 why = f"{taken.unit} took it over as it ran for {', '.join(sorted(users))}"
-                yield match(35, why, taken.end, *hurt[:1], score=96)
+                yield match(35, why, taken.end, *hurt[:1], score=97 if hurt else 96)
 
 
 def old_requests(facts: Facts) -> Iterator[Match]:

@@ -59,7 +59,10 @@ def _by_range(facts: Facts, device: Device, call: Call) -> Iterator[Match]:
     here = [entry for entry in device.at(call.seq) if entry.asid == asid]
     under = [entry for entry in here if entry.overlaps(call)]
     made = [entry.made for entry in under]
-    if not under:
+    vanished = [entry.gone for entry in under if entry.gone < call.end]
+    if vanished:
+        yield match(23, "the entry was taken away while REMAP was under way", *vanished, call.end, score=92)
+    elif not under:
         yield from _nothing(device, call, here)
     elif call.refused == E.EOPNOTSUPP or facts.pinned(device):
         if device.offers_remap:
@@ -90,8 +93,18 @@ def _exact(device: Device, entry: Entry, call: Call) -> Iterator[Match]:
     if others:
         yield match(26, "the same range is in another space, too", entry.made, others[0].made, call.end, score=89)
     why = "an entry was remapped exactly, and refused: it is other memory"
-    yield match(6, why, entry.made, call.end, score=86)
-    yield match(27, why + ", perhaps the program's own", entry.made, call.end, score=80)
+    known = _guests(device, call)
+    yield match(6, why, entry.made, call.end, score=86 if known else 80)
+    yield match(27, why + ", perhaps the program's own", entry.made, call.end, score=80 if known else 86)
+
+
+def _guests(device: Device, call: Call) -> bool:
+    # whether the address is one that the new owner gave for another range, or for this one at last
+    assert call.message is not None
+    first, last = call.message.uaddr, call.message.uaddr + call.message.size - 1
+    taken = max(one.end for one in device.takeovers if one.end < call.seq)
+    told = [one.message for one in device.granted("REMAP", "UPDATE") if one.seq > taken and one.message]
+    return any(one.uaddr <= last and first < one.uaddr + one.size for one in told)
 
 
 def _nothing(device: Device, call: Call, here: list[Entry]) -> Iterator[Match]:
@@ -139,15 +152,31 @@ def updates(facts: Facts) -> Iterator[Match]:
                 if call.refused == E.EEXIST:
                     yield match(21, "UPDATE over what is mapped, after NEW_OWNER", taken.end, call.end, score=88)
                 elif old := _exchanged(device, taken, call):
-                    why = "after NEW_OWNER an entry was taken away and given anew"
-                    yield match(22, why, taken.end, old.gone, call.end, score=75)
+                    yield _anew(facts, device, taken, old, call)
 
 
 def _exchanged(device: Device, taken: Call, call: Call) -> Entry | None:
+    # another object in its place is no entry given anew, but the program's own memory made anew
+    made = {run[0] for entry in device.entries if entry.by is call for run in entry.promise}
     for entry in device.entries:
-        if entry.made < taken.end < entry.gone < call.seq and entry.exactly(call) and call.ok:
-            return entry
+        if entry.made < taken.end < entry.gone < call.seq and entry.overlaps(call) and call.ok:
+            same = not made or not entry.promise or made & {run[0] for run in entry.promise}
+            return entry if same else None
     return None
+
+
+def _anew(facts: Facts, device: Device, taken: Call, old: Entry, call: Call) -> Match:
+    # it works; what it costs is a window in which the guest has no memory, and pages pinned again
+    kicked = [seq for seq in device.kicks if old.gone < seq < call.end and not device.suspended(seq)]
+    stalled = facts.found("queue.stalled") if kicked else []
+    pages = sum(pages for seq, pages in device.pins if old.gone < seq < call.end and pages > 0)
+    if kicked:
+        why = "the guest kicked while an entry was taken away, to be given anew"
+        return match(22, why, taken.end, old.gone, kicked[0], call.end, *stalled[:1], score=94 if stalled else 85)
+    why = "after NEW_OWNER an entry was taken away and given anew"
+    if pages:
+        return match(22, f"{why}: {pages} pages were pinned again", taken.end, old.gone, call.end, score=90)
+    return match(22, why, taken.end, old.gone, call.end, score=60)
 
 
 def batches(facts: Facts) -> Iterator[Match]:
@@ -190,9 +219,12 @@ def oops(facts: Facts) -> Iterator[Match]:
     for seq in facts.found("kernel.oops"):
         for device in facts.devices.values():
             for call in device.named("REMAP"):
-                if call.seq <= seq <= call.end:
+                if not call.seq <= seq <= call.end:
+                    continue
+                if call.rule == "vdpa.remap.null-features":
+                    yield match(20, "REMAP asked a driver that has no get_backend_features", seq, call.end, score=95)
+                else:
                     yield match(19, "REMAP called an operation that the device lacks", seq, call.end, score=95)
-                    yield match(20, "or the device has no get_backend_features", seq, call.end, score=60)
 
 
 def places(facts: Facts) -> Iterator[Match]:

@@ -30,10 +30,11 @@ def resets(facts: Facts) -> Iterator[Match]:
             if cleaned and not given and device.at(started[0]):
                 why = "the reset dropped the device's map, and nothing gave it back"
                 yield match(39, why, reset, cleaned[0], started[0], score=95)
-            yield from _base(device, reset, started[0])
+            yield from _base(device, reset, started[0], replayed=bool(facts.found("ring.replay", after=reset)))
 
 
-def _base(device: Device, reset: int, started: int) -> Iterator[Match]:
+def _base(device: Device, reset: int, started: int, *, replayed: bool) -> Iterator[Match]:
+    # a driver that begins anew begins at 0, whatever was saved
     for call in device.granted("SET_VRING_BASE"):
         if not reset < call.seq < started:
             continue
@@ -44,7 +45,7 @@ def _base(device: Device, reset: int, started: int) -> Iterator[Match]:
             continue
         if not asked:
             yield match(41, "nobody asked for the index before the reset", reset, call.end, score=92)
-        elif int.from_bytes(asked[-1].data[4:8], "little") != call.word(4):
+        elif int.from_bytes(asked[-1].data[4:8], "little") != call.word(4) and (call.word(4) or replayed):
             yield match(41, "the index is not the one that was saved", asked[-1].end, call.end, score=80)
 
 
@@ -90,6 +91,20 @@ def interrupts(facts: Facts) -> Iterator[Match]:
                 if lost or (number == 44 and not told and _signalled(facts, call)):
                     why = f"{call.file} was closed" + ("" if told else f" and {request} names no other")
                     yield match(number, why, before[-1], call.end, *lost[:1], score=93 if lost else 60)
+
+
+def deaf(facts: Facts) -> Iterator[Match]:
+    """Interrupts to an eventfd that was given before a handover and went with the old image."""
+    for signal in facts.signals:
+        seq: int = signal[0]
+        device, queue, what = facts.devices.get(signal[4]), signal[5], signal[6]
+        given = [one for one in device.eventfds if one[0] < seq and one[1:3] == (queue, what)] if device else []
+        gone = facts.gone.get(given[-1][3], seq) if given else seq
+        if device and gone < seq and device.handed_over(given[-1][0], seq):
+            number, request, finding = EVENTFDS[1 if what == "config" else 0]
+            lost = facts.found(finding)
+            why = f"an interrupt goes to {given[-1][3]}, which nobody has any more, and {request} names no other"
+            yield match(number, why, given[-1][0], gone, seq, *lost[:1], score=93 if lost else 70)
 
 
 def _signalled(facts: Facts, close: Call) -> bool:
@@ -179,4 +194,4 @@ def descriptors(facts: Facts) -> Iterator[Match]:
             held = call if call.ok else held
 
 
-PATTERNS = (resets, ring_requests, interrupts, kicks, suspends, features, descriptors)
+PATTERNS = (resets, ring_requests, interrupts, deaf, kicks, suspends, features, descriptors)

@@ -90,6 +90,9 @@ register(
         Rule("vdpa.remap.no-set-map", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EINVAL, "the device takes no whole maps", switches=("live-update-v2",)),
         Rule("vdpa.remap.null-call", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EOPNOTSUPP,
              "v1 calls a null operation on a device without set_map: the kernel dies; reported, never performed", switches=("live-update-v1",)),
+        Rule("vdpa.remap.null-features", "vdpa.c:vhost_vdpa_process_iotlb_remap()", E.EOPNOTSUPP,
+             "the driver has no operation that tells backend features, and it is called: the kernel dies; reported, never performed",
+             switches=_POSTED, source="inferred"),
         Rule("vdpa.remap.old-address-pushed", "vdpa.c:vhost_vdpa_process_iotlb_remap()", 0,
              "outside a batch the device is handed the map before the new address is stored in it",
              "the last region remapped stays stale in the device", switches=_POSTED),
@@ -97,7 +100,7 @@ register(
         Rule("vdpa.remap.range", _OURS, E.EINVAL, "a range wraps, or leaves the device's", switches=_FIXED),
         Rule("vdpa.remap.no-update", _OURS, E.EINVAL, "the range is not what one UPDATE mapped, all of it", switches=_FIXED),
         Rule("vdpa.remap.other-object", _OURS, E.EINVAL, "the address shows other memory than the UPDATE was given", switches=(*_FIXED, "lu-guard-same-object")),
-        Rule("vdpa.remap.rolled-back", _OURS, 0, "the device refused the new addresses, and the old ones are back", switches=_FIXED),
+        Rule("vdpa.remap.rolled-back", _OURS, 0, "the device refused the new map, and the old addresses are back", switches=_FIXED),
         Rule("vdpa.guard.stale", _OURS, E.EBUSY, "RESUME or DRIVER_OK while an entry has an address of the old owner's image",
              switches=(*_FIXED, "lu-guard-resume")),
     ]

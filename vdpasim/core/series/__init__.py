@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.core import rules as rule_registry
-from vdpasim.core.profiles import IMPLIED
+from vdpasim.core.profiles import IMPLIED, ProfileError
 from vdpasim.core.series.handler import Handler, IotlbMessage, Request, SeriesError
 from vdpasim.core.switches import SWITCHES, Switch
 from vdpasim.uapi.ioctl import Ioctl
@@ -176,6 +176,21 @@ def load() -> None:
     """Import the shipped series."""
     for module in FILES:
         importlib.import_module(f"{__name__}.{module}")  # late: a series imports the drivers, which import this
+
+
+def check(switches: Switches) -> None:
+    """See that no two series answer the same request: the one registered last would hide the other.
+
+    Raises:
+        ProfileError: two do.
+    """
+    answered: dict[object, str] = {}
+    for one in active(switches):
+        for what in (*one.ioctls, *(f"message type {kind}" for kind in one.messages)):
+            if what in answered:
+                name = what.name if isinstance(what, Ioctl) else what
+                raise ProfileError(f"{answered[what]} and {one.name} both answer {name}: a kernel has one of them")
+            answered[what] = one.name
 
 
 def active(switches: Switches) -> list[Series]:

@@ -44,7 +44,8 @@ def offered(request: Request) -> None:
 
 def offers(v: VhostVdpa, bit: int) -> bool:
     """Whether the device itself offers a backend feature."""
-    return bool(v.device.get_backend_features() >> bit & 1)
+    told = v.device.get_backend_features() if v.device.supports("get_backend_features") else 0
+    return bool(told >> bit & 1)
 
 
 def owned(request: Request) -> None:
@@ -106,6 +107,10 @@ def arguments(message: IotlbMessage) -> None:
 
 def supported(message: IotlbMessage) -> None:
     """The device must say that it needs this; whether that was acked does not matter."""
+    if not message.v.device.supports("get_backend_features"):
+        text = "REMAP called the null get_backend_features of a device without it"
+        message.v.kernel.violation("kernel.oops", text)
+        raise fail("vdpa.remap.null-features")
     if not offers(message.v, VHOST_BACKEND_F_IOTLB_REMAP):
         raise fail("vdpa.remap.unsupported")
 

@@ -2,27 +2,30 @@
 
 Theory. What is different from v2, and why:
 
+* REMAP asks a device what it offers only if its driver has that operation.
 * NEW_OWNER looks for the present owner first, so that EBUSY is EBUSY on any limit and nothing was bound.
 * REMAP is for devices whose entries hold user addresses. On one that pins it is refused, whatever the device offers.
 * REMAP matches what an UPDATE mapped, not the pieces it was split into: the program knows only the former.
 * The range is checked as UPDATE checks it, and the user address must not wrap.
 * Store, then push: the device is handed what the table will be. If it refuses, the old addresses come back, it is
-  handed those, and the writer is told. In a batch that is done at its end, for every REMAP in it, and BATCH_END
-  answers. A device that takes single entries has each taken away and given anew.
+  handed those, and the writer is told. A device that takes single entries has each taken away and given anew.
+* BATCH_END answers what the device says of the map. If it refuses, what the batch remapped leads where it led before,
+  what it mapped is unmapped, and what it unmapped stays so: its pages and files are gone. The device is handed that.
 
 ``lu-guard-resume`` refuses to let a device run that still has an address of the old owner's image.
-``lu-guard-same-object`` refuses an address that does not show the memory that the entry was made for.
-
-UPDATE and INVALIDATE inside a batch are not rolled back: no series says what that should mean.
+``lu-guard-same-object`` refuses an address that does not show the memory that the entry was made for, or shows it
+privately: the first write would be to a copy.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import attrs
 
+from vdpasim.core.events import Kind
 from vdpasim.core.ports import U64_MAX
 from vdpasim.core.rules import KernelError, fail, hit
 from vdpasim.core.series import live_update as posted
@@ -30,11 +33,18 @@ from vdpasim.core.series import register
 from vdpasim.core.series.handler import Handler, IotlbMessage, Request, handler, mainline
 from vdpasim.core.uaccess import get_int
 from vdpasim.uapi.vhost import VHOST_NEW_OWNER, VHOST_VDPA_RESUME, VHOST_VDPA_SET_STATUS
-from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_END, VHOST_IOTLB_REMAP, VHOST_IOTLB_UPDATE
+from vdpasim.uapi.vhost_types import (
+    VHOST_BACKEND_F_IOTLB_REMAP,
+    VHOST_IOTLB_BATCH_END,
+    VHOST_IOTLB_REMAP,
+    VHOST_IOTLB_UPDATE,
+)
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK
 
 if TYPE_CHECKING:
-    from vdpasim.core.ports import Extent
+    from collections.abc import Sequence
+
+    from vdpasim.core.ports import Extent, Mm
     from vdpasim.core.vhost.iotlb import IotlbMap
 
     Undo = list[tuple[IotlbMessage, IotlbMap, int]]
@@ -43,6 +53,8 @@ ORIGINS = "origins"
 """Kept: {(asid, iova, size): :class:`Origin`} of every UPDATE; what one skipped another may map."""
 UNDO = "undo"
 """Kept: [(message, entry, old address)] of the REMAPs of the open batch."""
+MADE = "made"
+"""Kept: the entries that the open batch mapped."""
 STALE = "stale"
 """Kept: the entries that were there at NEW_OWNER and have not been remapped."""
 BEFORE = "before"
@@ -66,6 +78,14 @@ def remember(message: IotlbMessage) -> None:
     entries = tuple(message.table.overlaps(msg.iova, msg.iova + msg.size - 1))
     shown = tuple(tuple(mm.extents(entry.addr, entry.size)) for entry in entries)
     message.kept.setdefault(ORIGINS, {})[message.asid, msg.iova, msg.size] = Origin(entries, shown)
+
+
+def note_made(message: IotlbMessage) -> None:
+    """UPDATE in a batch: what it mapped goes again if the device refuses the whole."""
+    msg = message.msg
+    if message.v.spaces.in_batch and message.v.device.supports("set_map"):
+        made = message.table.overlaps(msg.iova, msg.iova + msg.size - 1)
+        message.kept.setdefault(MADE, []).extend(made)
 
 
 # -- NEW_OWNER
@@ -93,6 +113,12 @@ def user_addresses(message: IotlbMessage) -> None:
     """Entries of a device that pins are physical."""
     if not message.v.device.use_va:
         raise fail("vdpa.remap.pinned")
+
+
+def supported(message: IotlbMessage) -> None:
+    """A device that cannot say that it needs this does not."""
+    if not posted.offers(message.v, VHOST_BACKEND_F_IOTLB_REMAP):
+        raise fail("vdpa.remap.unsupported")
 
 
 def in_range(message: IotlbMessage) -> None:
@@ -125,8 +151,13 @@ def same_object(message: IotlbMessage) -> None:
     if origin is None or not message.v.kernel.on("lu-guard-same-object"):
         return
     for entry, shown in zip(origin.entries, origin.shown, strict=True):
-        if tuple(mm.extents(posted.target(message, entry), entry.size)) != shown:
+        addr = posted.target(message, entry)
+        if tuple(mm.extents(addr, entry.size)) != shown or not _shared(mm, addr, addr + entry.size - 1):
             raise fail("vdpa.remap.other-object")
+
+
+def _shared(mm: Mm, addr: int, last: int) -> bool:
+    return all(vma.shared for vma in takewhile(lambda vma: vma.start <= last, mm.vmas(addr)))
 
 
 def store_and_push(message: IotlbMessage) -> None:
@@ -139,7 +170,7 @@ def store_and_push(message: IotlbMessage) -> None:
     try:
         _hand_over(message, message.entries)
     except KernelError:
-        _roll_back(undo)
+        _roll_back(message, undo)
         raise
     _settled(undo)
 
@@ -153,21 +184,24 @@ def _hand_over(message: IotlbMessage, entries: list[IotlbMap]) -> None:
         spaces.replace(message.asid, entry)
 
 
-def _roll_back(undo: Undo) -> None:
-    # the latest first: one entry may have been remapped twice
+def _roll_back(message: IotlbMessage, undo: Undo, made: Sequence[IotlbMap] = ()) -> None:
     hit("vdpa.remap.rolled-back")
-    for message, entry, old in reversed(undo):
+    spaces = message.v.spaces
+    for entry in made:
         if entry.live:
-            posted.set_address(message, entry, old)
+            spaces.iotlb_unmap(message.v.mm, message.asid, entry.start, entry.last)
+    # the latest first: one entry may have been remapped twice
+    for remap, entry, old in reversed(undo):
+        if entry.live:
+            posted.set_address(remap, entry, old)
     # a device that refuses what it had has nothing there; its owner was told of the first refusal
-    message = undo[-1][0]
     if message.v.device.supports("set_map"):
         with suppress(KernelError):
-            message.v.spaces.push(message.asid)
+            spaces.push(message.asid)
         return
     for _, entry, _ in undo:
         with suppress(KernelError):
-            message.v.spaces.replace(message.asid, entry)
+            spaces.replace(message.asid, entry)
 
 
 def _settled(undo: Undo) -> None:
@@ -176,24 +210,27 @@ def _settled(undo: Undo) -> None:
 
 
 def batch_end(message: IotlbMessage) -> None:
-    """BATCH_END: the table as it is now, or the REMAPs of the batch undone."""
-    spaces = message.v.spaces
-    undo: Undo = message.kept.pop(UNDO, [])
-    before = message.kept.pop(BEFORE, 0)
-    if not undo:
+    """BATCH_END: the table as it is now, or what the batch did undone."""
+    v, kept = message.v, message.kept
+    undo: Undo = kept.pop(UNDO, [])
+    made: list[IotlbMap] = kept.pop(MADE, [])
+    before = kept.pop(BEFORE, 0)
+    if not v.spaces.in_batch or not v.device.supports("set_map"):
         mainline(message)
         return
-    spaces.in_batch = False
+    v.spaces.in_batch = False
+    if v.kernel.sink:
+        v.kernel.emit(Kind.BATCH, v.name, message.asid, 0)
     try:
-        spaces.push(message.asid)
+        v.spaces.push(message.asid)
     except KernelError:
-        _roll_back(undo)
+        _roll_back(message, undo, made)
         raise
     _settled(undo[before:])
 
 
 REMAP: Handler[IotlbMessage] = handler(
-    posted.arguments, posted.supported, user_addresses, in_range, find, same_object, store_and_push
+    posted.arguments, supported, user_addresses, in_range, find, same_object, store_and_push
 )
 
 # -- the guard
@@ -222,7 +259,7 @@ FIXED = posted.V2.derive(
     },
     messages={
         VHOST_IOTLB_REMAP: REMAP,
-        VHOST_IOTLB_UPDATE: handler(mainline, remember),
+        VHOST_IOTLB_UPDATE: handler(mainline, remember, note_made),
         VHOST_IOTLB_BATCH_END: handler(batch_end),
     },
 )

@@ -579,7 +579,7 @@ def _advertised(attributes: Attributes) -> int | None:
 
 
 def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:
-    ops = {"get_vq_group", "set_group_asid", "suspend"}
+    ops = {"get_vq_group", "set_group_asid", "suspend", "get_backend_features"}
     ops |= {"set_map"} if batch_mapping else {"dma_map", "get_vq_size"}
     if kernel.on("resume"):
         ops.add("resume")

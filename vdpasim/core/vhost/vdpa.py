@@ -38,6 +38,7 @@ from vdpasim.core.uaccess import (
     put_int,
     put_struct,
 )
+from vdpasim.core.vhost.vdpa_backend import get_backend_features, set_backend_features
 from vdpasim.core.vhost.vdpa_irq import Interrupt
 from vdpasim.core.vhost.vdpa_map import AddressSpaces
 from vdpasim.core.vhost.vdpa_vring import vhost_vdpa_vring_ioctl
@@ -47,13 +48,7 @@ from vdpasim.core.vhost.vhost_vring import vhost_dev_ioctl
 from vdpasim.uapi import vhost as uapi
 from vdpasim.uapi.mman import MAP_SHARED, PROT_READ
 from vdpasim.uapi.vhost_types import (
-    VHOST_BACKEND_F_DESC_ASID,
-    VHOST_BACKEND_F_IOTLB_ASID,
-    VHOST_BACKEND_F_IOTLB_BATCH,
-    VHOST_BACKEND_F_IOTLB_MSG_V2,
     VHOST_BACKEND_F_IOTLB_PERSIST,
-    VHOST_BACKEND_F_RESUME,
-    VHOST_BACKEND_F_SUSPEND,
     VHOST_FILE_UNBIND,
     VHOST_IOTLB_BATCH_BEGIN,
     VHOST_IOTLB_BATCH_END,
@@ -429,64 +424,6 @@ def set_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
         return  # the ring layer was not told, so to it every ring was split
     for vq in v.vqs:
         vq.acked_features = v.device.get_driver_features()
-
-
-def get_backend_features(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:
-    """GET_BACKEND_FEATURES: what the layer does always, plus what the device can."""
-    put_int(v.kernel, arg, 8, offered_backend_features(v))
-
-
-def offered_backend_features(v: VhostVdpa) -> int:
-    """The mask GET_BACKEND_FEATURES answers."""
-    always = (VHOST_BACKEND_F_IOTLB_MSG_V2, VHOST_BACKEND_F_IOTLB_BATCH, VHOST_BACKEND_F_IOTLB_ASID)
-    mask = sum(1 << bit for bit in always)
-    if v.device.supports("suspend"):
-        mask |= 1 << VHOST_BACKEND_F_SUSPEND
-    if v.device.supports("resume"):
-        mask |= 1 << VHOST_BACKEND_F_RESUME
-    if v.device.supports("get_vq_desc_group"):
-        mask |= 1 << VHOST_BACKEND_F_DESC_ASID
-    if v.kernel.on("iotlb-persist") and _persists(v):
-        mask |= 1 << VHOST_BACKEND_F_IOTLB_PERSIST
-    return mask | series.offered(v.kernel.switches) | v.device.get_backend_features()
-
-
-def _persists(v: VhostVdpa) -> bool:
-    named = v.device.get_backend_features() >> VHOST_BACKEND_F_IOTLB_PERSIST & 1
-    platform = not v.device.supports("set_map") and not v.device.supports("dma_map")
-    return bool(named) or platform or v.device.supports("reset_map")
-
-
-def known_backend_features(v: VhostVdpa) -> int:
-    """The bits SET_BACKEND_FEATURES does not refuse out of hand."""
-    last = VHOST_BACKEND_F_IOTLB_PERSIST if v.kernel.on("iotlb-persist") else VHOST_BACKEND_F_SUSPEND
-    mask = sum(1 << bit for bit in range(VHOST_BACKEND_F_IOTLB_MSG_V2, last + 1))
-    return mask | series.backend_features(v.kernel.switches)
-
-
-def set_backend_features(v: VhostVdpa, arg: UserBuffer) -> None:
-    """SET_BACKEND_FEATURES: no owner, no status, may be repeated and may drop bits."""
-    features = get_int(v.kernel, arg, 8)
-    if features & ~known_backend_features(v):
-        raise fail("vdpa.backend.unknown")
-
-    def acks(bit: int) -> bool:
-        return bool(features >> bit & 1)
-
-    if acks(VHOST_BACKEND_F_SUSPEND) and not v.device.supports("suspend"):
-        raise fail("vdpa.backend.suspend")
-    if acks(VHOST_BACKEND_F_RESUME) and not v.device.supports("resume"):
-        raise fail("vdpa.backend.resume")
-    if acks(VHOST_BACKEND_F_DESC_ASID) and not acks(VHOST_BACKEND_F_IOTLB_ASID):
-        raise fail("vdpa.backend.desc-asid")
-    if acks(VHOST_BACKEND_F_DESC_ASID) and not v.device.supports("get_vq_desc_group"):
-        raise fail("vdpa.backend.no-desc-group")
-    if acks(VHOST_BACKEND_F_IOTLB_PERSIST) and not _persists(v):
-        raise fail("vdpa.backend.persist")
-    for vq in v.vqs:
-        vq.acked_backend_features = features
-    if v.kernel.sink:
-        v.kernel.emit(Kind.FEATURES, v.name, "backend", features)
 
 
 def set_config_call(v: VhostVdpa, call: Call, arg: UserBuffer) -> None:

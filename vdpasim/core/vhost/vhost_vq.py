@@ -217,12 +217,13 @@ def _load(vq: VhostVirtqueue, iova: int, uaddr: int, length: int) -> bytes:
 
 
 def _store(vq: VhostVirtqueue, iova: int, uaddr: int, data: bytes) -> int:
-    kernel = vq.dev.kernel
+    kernel, done = vq.dev.kernel, 0
+    if kernel.faults is None or not cut_short(kernel, "dma.write", vq.dev.name):
+        done = _owner(vq).write(uaddr, data)
     if kernel.sink:
+        # the place is known behind the write: a private page took the place of the file's only now
         _observe(vq, iova, uaddr, len(data), VHOST_ACCESS_WO)
-    if kernel.faults is not None and cut_short(kernel, "dma.write", vq.dev.name):
-        return 0
-    return _owner(vq).write(uaddr, data)
+    return done
 
 
 def _observe(vq: VhostVirtqueue, iova: int, uaddr: int, length: int, access: int) -> None:

@@ -566,12 +566,12 @@ class Vringh:
         return space.read(addr, size)
 
     def _write(self, entry: IotlbMap, iova: int, addr: int, data: bytes | bytearray | memoryview) -> int:
-        space = self.mm or self.pages
+        space, done = self.mm or self.pages, 0
+        if self.kernel.faults is None or not cut_short(self.kernel, "dma.write", self.device):
+            done = space.write(addr, data)
         if self.kernel.sink:
+            # the place is known behind the write: a private page took the place of the file's only now
             self.on_dma(iova, len(data), VHOST_ACCESS_WO, entry, tuple(space.extents(addr, len(data))))
-        if self.kernel.faults is not None and cut_short(self.kernel, "dma.write", self.device):
-            return 0
-        done = space.write(addr, data)
         if self.pages.version != self._seen[2]:
             self._check_windows()
         return done
