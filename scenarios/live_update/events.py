@@ -49,7 +49,7 @@ async def kick_only(update: LiveUpdate) -> None:
 
 @scenario(
     kernel=dict.fromkeys(SERIES, "irq.lost"),
-    tags=("LU44", "objection:interrupt-after-suspend"),
+    tags="LU44",
     domain={"way": ("exec", "transfer")},
 )
 async def lu44_call_not_set_again(sim: Simulator, *, way: str = "exec") -> None:

@@ -40,7 +40,7 @@ async def in_flight(sim: Simulator, *, suspended: bool) -> None:
         assert vmm.vq.used(), "the request is lost"
 
 
-@scenario(kernel=(V1, V2, FIXED), tags="LU02")
+@scenario(kernel=(V1, V2, FIXED), tags=("LU02", "explore"))
 async def lu02_in_flight_at_exec(sim: Simulator) -> None:
     """No SUSPEND: the device may be in the middle of the request when the image goes, and goes on."""
     await in_flight(sim, suspended=False)
@@ -72,7 +72,7 @@ async def kick_and_suspend(sim: Simulator, *, kick_after: bool) -> None:
         await sim.settle()
 
 
-@scenario(kernel=(V1, V2, FIXED), tags=("LU05", "objection:kick-races-suspend"))
+@scenario(kernel=(V1, V2, FIXED), tags=("LU05", "explore", "objection:kick-races-suspend"))
 async def lu05_kick_beside_suspend(sim: Simulator) -> None:
     """The kick has queued the worker, SUSPEND is faster, and neither image hears of the request again."""
     await kick_and_suspend(sim, kick_after=False)
@@ -120,7 +120,7 @@ async def unplug(sim: Simulator, *, locked: bool) -> None:
     await unplugging.join()
 
 
-@scenario(kernel=(V1, V2, FIXED), tags="LU23")
+@scenario(kernel=(V1, V2, FIXED), tags=("LU23", "explore"))
 async def lu23_unplugged_meanwhile(sim: Simulator) -> None:
     """The list of blocks says that it is there, the table does not any more: ENOENT, or it vanishes a moment later."""
     await unplug(sim, locked=False)

@@ -26,7 +26,7 @@ async def handover(sim: Simulator, *, kick_after_resume: bool) -> None:
         await sim.settle()
 
 
-@scenario(kernel=("6.12", "tip"), tags=("LU05", "objection:kick-races-suspend"))
+@scenario(kernel=("6.12", "tip"), tags=("LU05", "explore", "objection:kick-races-suspend"))
 async def kick_suspend(sim: Simulator) -> None:
     """The VMM trusts the device to remember."""
     await handover(sim, kick_after_resume=False)

@@ -210,4 +210,4 @@ def test_objections_are_answered_by_runs(tmp_path: Path) -> None:
     assert result.exit_code == 0
     (row,) = (line for line in result.output.splitlines() if line.startswith("same-pages  "))
     assert row.split() == ["same-pages", "iotlb.divergence", "iotlb.divergence", "-", "-"]
-    assert "\n  unbatched_remap\n" in result.output
+    assert "\n  unbatched_remap  v1 v2  iotlb.divergence\n" in result.output

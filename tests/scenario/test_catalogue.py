@@ -1,45 +1,32 @@
-"""Verdicts by number of the catalogue, and by objection."""
+"""Verdicts by number of the catalogue."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import attrs
-import pytest
 
 from vdpasim.checks import Finding
 from vdpasim.scenario import catalogue
-from vdpasim.scenario.catalogue import OBJECTIONS, WIDTH, dialect, listed, objections
-from vdpasim.scenario.runner import Verdict
+from vdpasim.scenario.catalogue import WIDTH, listed
+from vdpasim.scenario.loader import load
+from vdpasim.scenario.runner import Verdict, run
 
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 
 
 def verdict(
-    name: str, kernel: str, *ids: str, tags: tuple[str, ...] = (), passed: bool = True, story: str = "Why."
+    name: str, kernel: str, *ids: str, tags: tuple[str, ...] = (), passed: bool = True, story: str = "Why.", **more: str
 ) -> Verdict:
     found = tuple(Finding(ident, "text", 1) for ident in ids)
-    return Verdict(f"a.py::{name}", name, story, kernel, passed, ids, found, "", 1, "rerun", tags=tags)
+    trace = more.get("trace", "")
+    return Verdict(f"a.py::{name}", name, story, kernel, passed, ids, found, trace, 1, "rerun", tags=tags)
 
 
 def rows(*verdicts: Verdict) -> list[list[str]]:
     lines = catalogue.catalogue(verdicts).splitlines()
     return [re.split(r" {2,}", line.strip()) for line in lines[1:]]
-
-
-@pytest.mark.parametrize(
-    ("kernel", "expected"),
-    [
-        (V1, "v1"),
-        (V2, "v2"),
-        (FIXED, "fixed"),
-        ("7.1+live-update-fixed+lu-guard-resume", "fixed+guard"),
-        ("6.12", "mainline"),
-        ("tip+bug-stale-wake", "mainline"),
-    ],
-)
-def test_the_dialect_of_a_kernel(kernel: str, expected: str) -> None:
-    assert dialect(kernel) == expected
 
 
 def test_what_is_of_the_catalogue() -> None:
@@ -66,9 +53,31 @@ def test_outcomes_that_differ_are_rows_of_their_own() -> None:
     ]
 
 
-def test_what_is_refused_as_it_should_be_is_clean_and_says_where() -> None:
+def test_what_shows_nothing_anywhere_is_clean_and_says_where() -> None:
     (row,) = rows(verdict("a", V1, tags=("LU3",)), verdict("a", "6.12", tags=("LU3",)))
     assert row == ["LU3", "-", "clean: v1 mainline", "-", "Why."]
+
+
+def test_what_was_refused_is_told_with_errno_and_rule() -> None:
+    """A run that accepts is no row where others refuse."""
+    refused = verdict("a", V1, tags=("LU3",), trace="[9] 1 vmm: write(f, x) = -1 EFAULT (EPERM inside)  # a.rule\n")
+    guarded = FIXED + "+lu-guard-resume"
+    busy = verdict("a", guarded, "dma.fault", tags=("LU3",), trace="[9] 1 vmm: ioctl(f, x) = -1 EBUSY  # b.rule\n")
+    assert rows(refused, attrs.evolve(refused, kernel=V2), verdict("a", FIXED, tags=("LU3",)), busy) == [
+        ["LU3", "v1 v2", "EFAULT (EPERM inside) a.rule", "-", "Why."],
+        ["fixed+guard-resume", "dma.fault"],
+        ["EBUSY b.rule"],
+    ]
+
+
+def test_a_story_that_must_be_explored_says_how() -> None:
+    text = catalogue.catalogue([verdict("a", V1, tags=("LU3", "explore"))])
+    assert [line.strip() for line in text.splitlines()[1:]] == [
+        "LU3  -         clean: v1             -     Why.",
+        "(found by exploring)",
+        "LU3 found by exploring: vdpasim explore a.py::a",
+    ]
+    assert "exploring" not in catalogue.catalogue([verdict("a", V1, "dma.fault", tags=("LU3", "explore"))])
 
 
 def test_twins_are_a_column() -> None:
@@ -112,52 +121,13 @@ def test_a_number_whose_runs_rest_on_what_no_kernel_confirms_has_a_mark() -> Non
     assert "*" not in catalogue.catalogue([bug, good])
 
 
-def test_an_objection_names_what_its_stories_rest_on() -> None:
-    played = verdict("a", V1, "dma.fault", tags=("objection:resume",))
-    resting = attrs.evolve(played, unconfirmed={"vq.indirect.loop": "inferred"})
-    assert "\n  a\n  * v1: inferred: vq.indirect.loop\n" in objections([played, resting])
-    assert "*" not in objections([played])
-
-
-def row_of(text: str, slug: str) -> list[list[str]]:
-    """The lines of an objection's row, as cells."""
-    lines = text.splitlines()
-    first = next(at for at, line in enumerate(lines) if line.startswith(slug + " "))
-    more = [line for line in lines[first + 1 : first + 9] if line.startswith("   ")]
-    return [re.split(r" {2,}", line.strip()) for line in (lines[first], *more)]
-
-
-def test_an_objection_has_a_row_with_what_its_stories_found_under_every_dialect() -> None:
-    tags = ("objection:resume", "LU1")
-    text = objections([
-        verdict("a", V1, "dma.fault", tags=tags),
-        verdict("c", V1, tags=tags),
-        verdict("a", FIXED, tags=tags),
-        verdict("a", FIXED + "+lu-guard-resume", "other.id", tags=tags),
-        verdict("b", "6.12", tags=("objection:mine",)),
-    ])
-    assert text.splitlines()[0].split() == ["objection", "v1", "v2", "fixed", "mainline"]
-    assert row_of(text, "resume") == [["resume", "dma.fault", "-", "clean", "-"]]
-    assert row_of(text, "mine") == [["mine", "-", "-", "-", "clean"]]
-    assert "other.id" not in text
-    assert f"resume: {OBJECTIONS['resume']}\n  a, c\n" in text
-    assert "mine: an objection of your own\n  b\n" in text
-    assert text.count("no story of these plays it") == len(OBJECTIONS) - 1
-
-
-def test_a_twin_says_nothing_to_an_objection() -> None:
-    text = objections([verdict("a_fixed", V1, tags=("objection:resume", "LU1:twin"))])
-    assert row_of(text, "resume") == [["resume", "-", "-", "-", "-"]]
-    assert "a_fixed" not in text
-
-
-def test_several_ids_stand_below_each_other() -> None:
-    ids = tuple(f"some.identifier-{n}" for n in range(3))
-    text = objections([verdict("a", kernel, *ids, tags=("objection:resume",)) for kernel in (V1, V2)])
-    assert row_of(text, "resume") == [["resume", ids[0], ids[0], "-", "-"], [ids[1]] * 2, [ids[2]] * 2]
-    assert max(map(len, text.splitlines())) <= WIDTH
-
-
-def test_every_objection_fits_its_line() -> None:
-    assert len(OBJECTIONS) == 9
-    assert max(len(f"{slug}: {title}") for slug, title in OBJECTIONS.items()) <= WIDTH
+def test_shipped_stories_that_end_in_a_refusal_name_it() -> None:
+    folder = Path(__file__).parents[2] / "scenarios" / "live_update"
+    names = ("splits.py::lu16_arguments_of_the_update", "recovery.py::lu60_other_descriptor", "devices.py")
+    shown = rows(*(verdict for name in names for one in load([f"{folder / name}"]) for verdict in run(one)))
+    heads = [row[:4] for row in shown]
+    assert heads[0] == ["LU16", "v1 v2", "EFAULT (EINVAL inside)", "-"]
+    assert heads[1][0] == "vdpa.remap.inexact"
+    assert ["LU60", "v1 v2 fixed", "EINVAL vdpa.new-owner.unowned", "-"] in heads
+    assert ["LU19", "v1", "kernel.oops", "ok"] in heads
+    assert heads.count(["v2", "EFAULT (EINVAL inside)"]) == 2

@@ -36,6 +36,19 @@ async def refused(sim: Simulator) -> None:
     """Three."""
 '''
 
+FULL = '''
+from vdpasim.scenario import refused, scenario
+from vdpasim.sim import Simulator
+
+@scenario(expect="my.finding")
+async def full(sim: Simulator) -> None:
+    """One."""
+    vmm = sim.process("vmm")
+    with refused(12):
+        vmm.mmap(4096, vmm.memfd("ram", 4096), addr=1 << 44)
+    sim.violation("my.finding", "seen")
+'''
+
 
 def shipped(path: str) -> Found:
     (found,) = load([SCENARIOS / path])
@@ -82,7 +95,26 @@ def test_a_program_of_the_package_has_the_kernels_abi() -> None:
     """A disk is brought up on a kernel whose request numbers are others; 32 bits are too few for the story's memory."""
     story = shipped("live_update/mainline_refuses.py")
     assert play(story, Column("6.12", "mainline", "ppc64", "va")) == Cell()
-    assert "no-room" in play(story, Column("6.12", "mainline", "i386", "va")).text
+    unfit = play(story, Column("6.12", "mainline", "i386", "va"))
+    assert (unfit.sign, unfit.ids) == ("does not fit", ())
+    assert unfit.reason == "does not fit this ABI: the story maps memory where i386 has no addresses"
+    machines = columns(["6.12"], ["mainline"], ["i386"], ["va"])
+    assert "mainline_refuses  does not fit [1]" in table([row(story, unfit)], machines)
+
+
+def test_what_is_found_on_a_small_abi_is_found(tmp_path: Path) -> None:
+    """Only a story that broke off has told nothing: here ENOMEM is what it is about."""
+    path = tmp_path / "full.py"
+    path.write_text(FULL)
+    (story,) = load([path])
+    assert play(story, Column("tip", "mainline", "i386", "pa")).ids == ("my.finding",)
+
+
+def test_a_mode_that_the_options_state_is_the_storys_own() -> None:
+    story = shipped("live_update/accounting.py::lu31_small_limit")
+    va, pa = (play(story, Column("6.12", V1, "x86_64", mode)) for mode in ("va", "pa"))
+    assert va.reason == "the mode of a device is the story's own choice, and not VA"
+    assert pa.ids == ("dma.after-handover",)
 
 
 def test_columns_are_every_combination_by_blocks() -> None:

@@ -1,19 +1,20 @@
-"""The live-update catalogue as a table of verdicts, and the objections to the series with what runs say of them.
+"""The live-update catalogue as a table of verdicts.
 
 Theory. A scenario says by its tags what it belongs to: ``LU12`` is a number of the catalogue, ``LU12:twin`` the same
-story without the mistake, which must come out clean, ``objection:same-pages`` an objection that was raised on the list.
-A *dialect* is what a kernel speaks of live update: the last word of the series that its profile names, or mainline.
-Nothing here judges: the ids are those the runs found, and a twin is ok if its runs were as expected. A number with a
-``*`` has runs, shown or not, that came to rules no kernel confirms; below the table stands which.
+story without the mistake, which must come out clean. Nothing here judges: ids and refusals are those of the runs
+(:mod:`.outcomes`), and a twin is ok if its runs were as expected. A run that shows nothing is a row only if no run of
+its story shows anything. A number with a ``*`` has runs, shown or not, that came to rules no kernel confirms; below the
+table stands which, and how to explore the stories that take another order of events.
 """
 
 from __future__ import annotations
 
 import re
 from textwrap import wrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from vdpasim.checks.evidence import told_together
+from vdpasim.scenario.outcomes import Shown, dialect, outcomes, stories, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,64 +22,53 @@ if TYPE_CHECKING:
     from vdpasim.scenario.runner import Verdict
 
 WIDTH = 120
-MAINLINE = "mainline"
-SPOKEN = ("v1", "v2", "fixed", MAINLINE)
-"""The dialects that objections are answered for."""
-OBJECTION = "objection:"
-OBJECTIONS = {
-    "same-pages": "REMAP does not check that the new address shows the same pages, nor that the entry holds an address",
-    "reset-instead": "giving the owner up and mapping everything anew would do, without a new request",
-    "dma-map-only": "a device that takes single entries, or leaves it to an IOMMU, is not thought of",
-    "kick-races-suspend": "a kick that comes with SUSPEND can put work behind the flush",
-    "interrupt-after-suspend": "an interrupt can still be on its way when SUSPEND has returned",
-    "any-holder-may-take-over": "whoever has the descriptor can make itself the owner",
-    "pins-of-an-absentee": "an owner that never remaps leaves pins that nobody can release",
-    "resume": "why reset behind SUSPEND: RESUME is faster, and without it the pair is lopsided",
-    "security": "the assumption that a device reaches only what its owner gave it is gone",
-}
-"""Slug -> the objection, in one line."""
-
 _NUMBER = re.compile(r"LU\d+(:twin)?")
-_SERIES = re.compile(r"\+live-update-(\w+)")
 
 
-class _Group(NamedTuple):
-    # runs of one scenario that found the same
-    dialects: tuple[str, ...]
-    ids: tuple[str, ...]
-    passed: bool
-
-
-def dialect(kernel: str) -> str:
-    """What a kernel speaks: ``v1`` of ``6.12+live-update-v1``."""
-    found = _SERIES.search(kernel)
-    if found is None:
-        return MAINLINE
-    return f"{found[1]}+guard" if "+lu-guard-" in kernel else found[1]
+def is_number(tag: str) -> bool:
+    """Whether a tag is a number of the catalogue, of a twin or not."""
+    return _NUMBER.fullmatch(tag) is not None
 
 
 def listed(verdict: Verdict) -> bool:
     """Whether a run is of the catalogue at all."""
-    return any(_NUMBER.fullmatch(tag) for tag in verdict.tags)
+    return any(map(is_number, verdict.tags))
 
 
 def catalogue(verdicts: Sequence[Verdict]) -> str:
-    """A row for each number, story and outcome: where it shows, what was found, whether its twin is clean, and why."""
-    known = {tag.partition(":")[0] for verdict in verdicts for tag in verdict.tags if _NUMBER.fullmatch(tag)}
+    """A row for each number, story and outcome: where it shows, what came of it, whether its twin is clean, and why."""
+    known = {tag.partition(":")[0] for verdict in verdicts for tag in verdict.tags if is_number(tag)}
     rows = [("", "id", "shows in", "found", "twin", "why")]
     notes: list[str] = []
+    hidden: list[str] = []
     for number in sorted(known, key=lambda one: int(one[2:])):
-        rests = _rests(one for one in verdicts if {number, f"{number}:twin"} & set(one.tags))
-        rows += _rows(number, verdicts, "*" if rests else "")
-        notes += [f"* {number} {line}" for line in rests]
-    return "\n".join([*_lines(rows), *_wrapped(notes)]) + "\n"
+        told = rests(one for one in verdicts if {number, f"{number}:twin"} & set(one.tags))
+        rows += _rows(number, verdicts, "*" if told else "")
+        notes += [f"* {number} {line}" for line in told]
+        hidden += [f"{number} {line}" for line in explored(one for one in verdicts if number in one.tags)]
+    return "\n".join([*lines(rows, LIMITS), *folded(hidden), *folded(notes)]) + "\n"
 
 
-def _rests(verdicts: Iterable[Verdict]) -> list[str]:
+LIMITS = (4, 7, 24, 36, 4)
+"""Characters of the columns before the last."""
+
+
+def rests(verdicts: Iterable[Verdict]) -> list[str]:
+    """What runs rest on and no kernel confirms, by dialect."""
     return told_together((dialect(one.kernel), one.unconfirmed) for one in verdicts)
 
 
-def _wrapped(notes: Iterable[str]) -> list[str]:
+def explored(verdicts: Iterable[Verdict]) -> list[str]:
+    """The commands that find what no run showed, since it takes another order of events."""
+    waiting = [story[0] for story in stories(verdicts) if all(waits(story[0], one) for _, one in outcomes(story))]
+    return [f"{BY_EXPLORING}: vdpasim explore {one.ident}" for one in waiting]
+
+
+BY_EXPLORING = "found by exploring"
+
+
+def folded(notes: Iterable[str]) -> list[str]:
+    """Notes in lines that fit."""
     return [line for note in notes for line in wrap(note, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
 
 
@@ -86,95 +76,43 @@ def _rows(number: str, verdicts: Sequence[Verdict], mark: str) -> Iterator[tuple
     twins = [verdict for verdict in verdicts if f"{number}:twin" in verdict.tags]
     twin = "-" if not twins else "ok" if all(one.passed for one in twins) else "FAIL"
     name = number + mark
-    for story in _stories(verdict for verdict in verdicts if number in verdict.tags):
+    for story in stories(verdict for verdict in verdicts if number in verdict.tags):
         why = story[0].story
-        for group in _groups(story):
-            shows = " ".join(group.dialects) if group.ids else "-"
-            found = ", ".join(group.ids) or f"clean: {' '.join(group.dialects)}"
-            yield ("" if group.passed else "FAIL", name, shows, found, twin, why)
+        for shown in _worth_a_row(outcomes(story)):
+            where = " ".join(shown.dialects) if shown.outcome.shows else "-"
+            yield ("" if shown.outcome.passed else "FAIL", name, where, _found(story[0], shown), twin, why)
             name = twin = why = ""
     if name:
         yield ("", name, "", "", twin, "only the twin was run")
 
 
-def _stories(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
-    stories: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        stories.setdefault(verdict.ident, []).append(verdict)
-    return list(stories.values())
+def _worth_a_row(groups: list[Shown]) -> list[Shown]:
+    # what is clean is a row only if nothing was shown anywhere, or if that is wrong
+    return [one for one in groups if one.outcome.shows or not one.outcome.passed] or groups
 
 
-def _groups(story: Sequence[Verdict]) -> list[_Group]:
-    # what is clean is a row only if nothing was found anywhere, or if that is wrong
-    groups: dict[tuple[tuple[str, ...], bool], list[str]] = {}
-    for verdict in story:
-        ids = tuple(sorted({finding.id for finding in verdict.found}))
-        groups.setdefault((ids, verdict.passed), []).append(dialect(verdict.kernel))
-    made = [_Group(tuple(dict.fromkeys(spoken)), *key) for key, spoken in groups.items()]
-    shown = [group for group in made if group.ids or not group.passed]
-    return shown or made
+def _found(verdict: Verdict, shown: Shown) -> str:
+    # a line for the ids, one for each refusal
+    one = shown.outcome
+    hint = [f"({BY_EXPLORING})"] if waits(verdict, one) else []
+    told = [", ".join(one.ids)] * bool(one.ids) + [str(refusal) for refusal in one.refusals]
+    return "\n".join([*(told or [f"clean: {' '.join(shown.dialects)}"]), *hint])
 
 
-def _lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    # the last column, prose, takes what is left of the width; ids take a line each where there are several
-    limits = [4, 7, 24, 32, 4]
-    widths = [min(limit, max(len(row[i]) for row in rows)) for i, limit in enumerate(limits)]
-    used = [i for i, width in enumerate(widths) if width]
-    rest = WIDTH - sum(widths[i] + 2 for i in used)
+def lines(rows: Sequence[tuple[str, ...]], limits: Sequence[int], width: int = WIDTH) -> Iterator[str]:
+    """A table whose cells are wrapped; the last column, prose, takes what is left of the width."""
+    natural = [max(len(line) for row in rows for line in row[i].split("\n")) for i in range(len(limits))]
+    widths = [min(both) for both in zip(natural, limits, strict=True)]
+    used = [i for i, chars in enumerate(widths) if chars]
+    last = width - sum(widths[i] + 2 for i in used)
     for row in rows:
-        cells = [wrap(row[i], widths[i], break_on_hyphens=False) or [""] for i in used]
-        cells.append(wrap(row[-1], rest) or [""])
+        cells = [_wrapped(row[i], widths[i]) for i in used]
+        cells.append(_wrapped(row[-1], last))
         for number in range(max(map(len, cells))):
             parts = [cell[number] if number < len(cell) else "" for cell in cells]
             padded = [part.ljust(widths[i]) for part, i in zip(parts, used, strict=False)]
             yield "  ".join([*padded, parts[-1]]).rstrip()
 
 
-# -- objections
-
-
-def objections(verdicts: Sequence[Verdict]) -> str:
-    """A row for each objection: what the stories that play it found under every dialect, all of them together.
-
-    Twins do it right and are left out. Behind the table stand the objections in words, the stories of each, and the
-    rules these came to that no kernel confirms.
-    """
-    raised = [tag.removeprefix(OBJECTION) for one in verdicts for tag in one.tags if tag.startswith(OBJECTION)]
-    slugs = list(dict.fromkeys((*OBJECTIONS, *raised)))
-    widths = [max(map(len, ("objection", *slugs))), *[ANSWER] * len(SPOKEN)]
-    lines = [_cells(("objection", *SPOKEN), widths)]
-    notes: list[str] = []
-    for slug in slugs:
-        playing = [one for one in verdicts if OBJECTION + slug in one.tags and not _twin(one)]
-        lines += _row((slug, *_answer(playing)), widths)
-        names = ", ".join(dict.fromkeys(one.name for one in playing)) or "no story of these plays it"
-        words = OBJECTIONS.get(slug, "an objection of your own")
-        notes += ["", f"{slug}: {words}", *wrap(names, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")]
-        notes += _wrapped(f"  * {line}" for line in _rests(playing))
-    return "\n".join([*lines, *notes]) + "\n"
-
-
-ANSWER = 23
-"""Characters of a column of findings."""
-
-
-def _twin(verdict: Verdict) -> bool:
-    return any(tag.endswith(":twin") for tag in verdict.tags)
-
-
-def _row(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    # findings stand below each other, a cell as high as it must be
-    columns = [cell.split(", ") for cell in cells]
-    for level in range(max(map(len, columns))):
-        yield _cells([column[level] if level < len(column) else "" for column in columns], widths)
-
-
-def _cells(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def _answer(story: Sequence[Verdict]) -> Iterator[str]:
-    for spoken in SPOKEN:
-        runs = [verdict for verdict in story if dialect(verdict.kernel) == spoken]
-        ids = sorted({finding.id for verdict in runs for finding in verdict.found})
-        yield ", ".join(ids) or ("clean" if runs else "-")
+def _wrapped(text: str, width: int) -> list[str]:
+    return [line for part in text.split("\n") for line in wrap(part, width, break_on_hyphens=False) or [""]]

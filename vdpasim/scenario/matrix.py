@@ -3,8 +3,9 @@
 Theory. What a scenario expects is about the kernels it names; here it is played on all that are asked for, and a cell
 is what the run found and nothing else: ``ok``, or the ids. A run that could not be the one that was asked for is no
 cell: the kernel has no VA mode, the machine refuses an option of the scenario, or the story chooses the mode of its
-device itself. Such a cell is ``-`` and says why. A ``*`` marks a run that came to rules no kernel confirms; below the
-table stands which, by series.
+device itself. Such a cell is ``-`` and says why. A story that maps memory where a 32-bit program has no addresses tells
+nothing of the kernel: it *does not fit*. A ``*`` marks a run that came to rules no kernel confirms; below the table
+stands which, by series.
 
 The table is made to be read in 120 columns: a block for each series and ABI, kernels and modes in it; where the ids do
 not fit, the longest become numbered notes, and then the columns are spread over several blocks.
@@ -20,14 +21,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vdpasim.checks.evidence import told_together
+from vdpasim.core import rules
 from vdpasim.core.profiles import parse
 from vdpasim.scenario.loader import ScenarioError
 from vdpasim.scenario.runner import run
+from vdpasim.uapi.abi import ABIS as EVERY_ABI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from vdpasim.scenario.loader import Found
+    from vdpasim.scenario.runner import Verdict
     from vdpasim.sim import Simulator
 
 WIDTH = 120
@@ -73,6 +77,8 @@ class Cell:
     """What the first finding says."""
     reason: str = ""
     """Why it could not be played there."""
+    sign: str = "-"
+    """What stands for a run that could not be played."""
     unconfirmed: Mapping[str, str] = attrs.Factory(dict["str", "str"])
     """The rules the run came to that no kernel confirms, each with what it rests on."""
 
@@ -114,6 +120,9 @@ def play(found: Found, column: Column) -> Cell:
     if column.mode == "va" and "va-mode" not in parse(column.profile):
         return Cell(reason=f"{column.kernel} has no VA mode")
     story, va = found.scenario, column.mode == "va"
+    own_choice = Cell(reason=f"the mode of a device is the story's own choice, and not {column.mode.upper()}")
+    if bool(story.options.get("use_va", va)) != va:
+        return own_choice
     seen: list[Simulator] = []
 
     async def body(sim: Simulator, **settings: Any) -> None:
@@ -122,13 +131,32 @@ def play(found: Found, column: Column) -> Cell:
 
     changed = attrs.evolve(story, body=body, abi=column.abi, options={**story.options, "use_va": va})
     try:
-        (verdict,) = run(attrs.evolve(found, scenario=changed), kernel=column.profile)
+        verdict, hit = _run(attrs.evolve(found, scenario=changed), column.profile)
     except ScenarioError as error:
         return Cell(reason=str(error).removeprefix(f"{found.ident}: "))
     if any(device.use_va != va for sim in seen for device in sim.vdpa.bus.devices.values()):
-        return Cell(reason=f"the mode of a device is the story's own choice, and not {column.mode.upper()}")
+        return own_choice
     ids = tuple(sorted({finding.id for finding in verdict.found}))
+    if NO_ROOM in hit and EVERY_ABI[column.abi].bits < 64 and BROKEN_OFF & set(ids):
+        return Cell(reason=f"{UNFIT} this ABI: the story maps memory where {column.abi} has no addresses", sign=UNFIT)
     return Cell(ids, verdict.found[0].text if verdict.found else "", unconfirmed=verdict.unconfirmed)
+
+
+NO_ROOM = "mm.mmap.no-room"
+BROKEN_OFF = frozenset({"oserror", "assertion", "error"})
+"""Ids of a story that did not come to its end."""
+UNFIT = "does not fit"
+
+
+def _run(found: Found, kernel: str) -> tuple[Verdict, set[str]]:
+    # with the rules that were hit: an error of mmap() is no event
+    hit: set[str] = set()
+    deaf = rules.observe(hit.add)
+    try:
+        (verdict,) = run(found, kernel=kernel)
+    finally:
+        deaf()
+    return verdict, hit
 
 
 # -- for people
@@ -211,7 +239,7 @@ def _grid(
 
 def _shown(cell: Cell, noted: set[str], notes: Notes) -> str:
     if cell.reason:
-        return f"- {notes.mark(cell.reason)}"
+        return f"{cell.sign} {notes.mark(cell.reason)}"
     label = notes.mark(cell.label) if cell.label in noted else cell.label
     return f"{label} {notes.mark(cell.text)}" if notes.why and cell.text else label
 

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from vdpasim.checks import evidence
 from vdpasim.core.rules import RULES
-from vdpasim.scenario import catalogue
+from vdpasim.scenario import catalogue, objections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def by_catalogue(verdicts: Sequence[Verdict]) -> str:
 
 def by_objection(verdicts: Sequence[Verdict]) -> str:
     """What the runs say to each objection, then what failed."""
-    return catalogue.objections(verdicts) + "\n".join(_summary(verdicts)) + "\n"
+    return objections.objections(verdicts) + "\n".join(_summary(verdicts)) + "\n"
 
 
 def told(verdicts: Sequence[Verdict]) -> str:
