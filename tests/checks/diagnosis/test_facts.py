@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.checks.diagnosis.support import boot, made
 from vdpasim.checks.diagnosis.facts import END, gather
 from vdpasim.core.events import Kind
@@ -65,6 +67,22 @@ def test_a_batch_is_open_or_not() -> None:
     (device,) = facts.devices.values()
     begun, remap = device.granted("BATCH_BEGIN")[0], device.granted("REMAP")[0]
     assert device.batch(remap.seq) is begun
+    assert device.batch(END) is None
+
+
+def test_a_batch_end_that_was_refused_closes_the_batch() -> None:
+    sim = Simulator("6.12+live-update-fixed", faults=["set_map:3"])
+    seen: list[Event] = []
+    sim.listen(seen.append)
+
+    async def story(sim: Simulator) -> None:
+        with pytest.raises(OSError):
+            await LiveUpdate(await boot(sim, 2)).run()
+
+    sim.run(story)
+    (device,) = gather(seen).devices.values()
+    assert device.granted("BATCH_BEGIN")
+    assert not device.granted("BATCH_END")
     assert device.batch(END) is None
 
 

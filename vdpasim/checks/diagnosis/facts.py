@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 DEVICE = "/dev/vhost-"
 OF_A_DEVICE = frozenset(
     {
-        Kind.PUSH, Kind.STATUS, Kind.KICK, Kind.MISS, Kind.FAULT, Kind.SUSPEND, Kind.IDLE, Kind.PIN, Kind.RING,
+        Kind.PUSH, Kind.STATUS, Kind.KICK, Kind.MISS, Kind.FAULT, Kind.SUSPEND, Kind.BATCH, Kind.IDLE, Kind.PIN,
+        Kind.RING,
     }
 )  # fmt: skip
 """Events that name a device and are kept with it."""
@@ -139,6 +140,8 @@ class Device:
     kicks: list[int] = attrs.Factory(list[int])
     misses: list[tuple[int, int]] = attrs.Factory(list["tuple[int, int]"])
     """(seq, iova)."""
+    batch_ends: list[int] = attrs.Factory(list[int])
+    """Where a batch was closed, by a BATCH_END that was refused too."""
     suspends: list[tuple[int, bool]] = attrs.Factory(list["tuple[int, bool]"])
     """(seq, suspended from here on)."""
     handovers: list[int] = attrs.Factory(list[int])
@@ -201,11 +204,11 @@ class Device:
 
     def batch(self, seq: int) -> Call | None:
         """The BATCH_BEGIN that is open at some moment."""
-        opened: Call | None = None
-        for call in self.granted("BATCH_BEGIN", "BATCH_END"):
-            if call.end < seq:
-                opened = call if call.name == "BATCH_BEGIN" else None
-        return opened
+        begun = [call for call in self.granted("BATCH_BEGIN") if call.end < seq]
+        if not begun:
+            return None
+        closed = [call.end for call in self.granted("BATCH_END")] + self.batch_ends
+        return None if any(begun[-1].end < end < seq for end in closed) else begun[-1]
 
 
 @attrs.define
@@ -311,6 +314,8 @@ class _Reader:
                 device.suspends.append((seq, False))
         elif kind == Kind.SUSPEND:
             device.suspends.append((seq, bool(event[6])))
+        elif kind == Kind.BATCH and not event[6]:
+            device.batch_ends.append(event[0])
         elif kind == Kind.IDLE:
             device.idles.append((seq, event[6]))
         elif kind == Kind.RING and event[6] in ("call", "config"):
