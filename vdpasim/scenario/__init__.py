@@ -3,9 +3,11 @@
 Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
 offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
 fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
-gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each, and a story
-tells what only it can see by ``sim.violation``. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the
-kernel must refuse what follows.
+gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each; of a kernel
+that is not named :mod:`.expectation` says which of them stands for it. A story tells what only it can see by
+``sim.violation``. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows,
+``with perhaps_refused(errno.EBUSY) as answer:`` that it may, so that a story can go on by what the kernel does and need
+not know which one it is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vdpasim.scenario.expectation import stands_for
 from vdpasim.sim.faults import parse
 from vdpasim.uapi import errno as E
 
@@ -36,7 +39,7 @@ class Scenario:
     kernels: tuple[str, ...]
     """Profile strings it runs on, each a run of its own."""
     expect: frozenset[str]
-    """The ids of the violations that must be found, exactly these, on a kernel that ``expects`` does not name."""
+    """The ids of the violations that must be found, exactly these, on a kernel for which no other stands."""
     abi: str
     """The kernel's ABI."""
     demo: bool
@@ -55,8 +58,13 @@ class Scenario:
     """The values of its parameters for which the verdict holds, a parameter each."""
 
     def expected(self, kernel: str) -> frozenset[str]:
-        """The ids that must be found on a kernel."""
-        return self.expects.get(kernel, self.expect)
+        """The ids that must be found on a kernel: its own, those of a kernel that stands for it, else :attr:`expect`.
+
+        One that has the same series and options stands for it; ``live-update-fixed`` for a series of a user's own; a
+        kernel without any series for the same one with a series of which the story says nothing.
+        """
+        name = stands_for(kernel, self.expects) if self.expects else None
+        return self.expect if name is None else self.expects[name]
 
 
 def scenario(
@@ -99,27 +107,64 @@ def _ids(ids: str | tuple[str, ...]) -> frozenset[str]:
     return frozenset([ids] if isinstance(ids, str) else ids)
 
 
+@attrs.define
+class Answer:
+    """What the kernel said to a block that it might refuse."""
+
+    error: OSError | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it refused."""
+        return self.error is not None
+
+    @property
+    def rule(self) -> str:
+        """The rule it refused by; empty if it did not."""
+        return getattr(self.error, "rule", None) or ""
+
+
 @contextmanager
-def refused(errno: int, *, inside: int | None = None) -> Generator[None]:
-    """A block that the simulated kernel must refuse.
+def perhaps_refused(errno: int, *, inside: int | None = None) -> Generator[Answer]:
+    """A block that the simulated kernel may refuse; what it said is known behind it.
 
     Args:
-        errno: what the caller gets.
-        inside: what the handler of an IOTLB message said; by default it is not looked at.
+        errno: what the caller gets, if it does.
+        inside: what the handler of an IOTLB message said then; by default it is not looked at.
 
     Raises:
-        AssertionError: nothing was refused, or with another errno.
+        AssertionError: it was refused with another errno.
     """
+    answer = Answer()
     try:
-        yield
+        yield answer
     except OSError as error:
         if error.errno != errno:
             raise AssertionError(f"{E.name(error.errno or 0)} where {E.name(errno)} was expected") from error
         said: int = getattr(error, "handler_errno", errno)
         if inside not in (None, said):
             raise AssertionError(f"{E.name(said)} inside where {E.name(inside or 0)} was expected") from error
-    else:
+        answer.error = error
+
+
+@contextmanager
+def refused(errno: int, *, inside: int | None = None, rule: str = "") -> Generator[None]:
+    """A block that the simulated kernel must refuse.
+
+    Args:
+        errno: what the caller gets.
+        inside: what the handler of an IOTLB message said; by default it is not looked at.
+        rule: the rule it refuses by, where one errno has many reasons; by default it is not looked at.
+
+    Raises:
+        AssertionError: nothing was refused, or with another errno, or by another rule.
+    """
+    with perhaps_refused(errno, inside=inside) as answer:
+        yield
+    if not answer.refused:
         raise AssertionError(f"not refused, {E.name(errno)} was expected")
+    if rule not in ("", answer.rule):
+        raise AssertionError(f"refused by {answer.rule or 'no rule'} where {rule} was expected") from answer.error
 
 
-__all__ = ["Scenario", "refused", "scenario"]
+__all__ = ["Answer", "Scenario", "perhaps_refused", "refused", "scenario"]
