@@ -9,7 +9,7 @@ rule, that it must have the arguments of the UPDATE, is then a rule nobody can f
 import errno
 from typing import Literal
 
-from vdpasim.scenario import refused, scenario
+from vdpasim.scenario import perhaps_refused, refused, scenario
 from vdpasim.sim import Simulator
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
@@ -56,14 +56,30 @@ def update_of(vmm: LiveVmm, border: Border) -> LiveUpdate:
     return LiveUpdate(vmm, addresses=addresses).replace("map-memory", map_memory)
 
 
-async def remap_whole(update: LiveUpdate) -> None:
-    """REMAP with the arguments of the UPDATEs."""
-    vmm = update.vmm
-    pieces = vmm.blocks[1:]
-    await vmm.device.batch_begin()
-    await vmm.device.iotlb_remap(IOVA, RAM, vmm.ram.addr)
-    await vmm.device.iotlb_remap(BEHIND, len(pieces) * BLOCK, pieces[0].region.addr)
-    await vmm.device.batch_end()
+async def remap_whole(vmm: LiveVmm) -> bool:
+    """REMAP of the pieces with the arguments of the UPDATE; whether it was taken."""
+    with perhaps_refused(errno.EFAULT, inside=errno.EINVAL) as answer:
+        await vmm.device.iotlb_remap(BEHIND, (len(vmm.blocks) - 1) * BLOCK, vmm.blocks[1].region.addr)
+    return not answer.refused
+
+
+async def remap_pieces(vmm: LiveVmm, *, but: int = 0) -> bool:
+    """REMAP of each piece, but perhaps one; whether they were taken, of which the first decides."""
+    for number, block in enumerate(vmm.blocks[1:], 1):
+        if number == but:
+            continue
+        with perhaps_refused(errno.EFAULT, inside=errno.EINVAL) as answer:
+            await vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+        if answer.refused:
+            return False
+    return True
+
+
+def knows_updates(sim: Simulator, *, otherwise: bool) -> bool:
+    """Whether REMAP wants what was UPDATEd: the posted series do not, ours does, another may."""
+    if sim.kernel.on("live-update-v1") or sim.kernel.on("live-update-v2"):
+        return False
+    return sim.kernel.on("live-update-fixed") or otherwise
 
 
 DOMAIN = {"pieces": range(2, 5), "border": ("object", "protection")}
@@ -73,22 +89,33 @@ DOMAIN = {"pieces": range(2, 5), "border": ("object", "protection")}
 async def lu16_arguments_of_the_update(sim: Simulator, *, pieces: int = 3, border: Border = "object") -> None:
     """The documented way, REMAP as one UPDATEd: EINVAL where the old image had it in several mappings."""
     update = update_of(await split(sim, pieces, border), border)
-    if sim.kernel.switches.spec == FIXED:
-        await works(await update.replace("remap", remap_whole).run())
-        return
 
     async def documented(update: LiveUpdate) -> None:
         new = update.vmm
-        with refused(errno.EFAULT, inside=errno.EINVAL):
-            await new.device.iotlb_remap(BEHIND, pieces * BLOCK, new.blocks[1].region.addr)
+        await new.device.batch_begin()
+        await new.device.iotlb_remap(IOVA, RAM, new.ram.addr)
+        taken = await remap_whole(new)
+        assert taken == knows_updates(sim, otherwise=taken)
+        assert taken or await remap_pieces(new), "neither the whole nor the pieces"
+        await new.device.batch_end()
 
-    await works(await update.before("remap", documented).run())
+    await works(await update.replace("remap", documented).run())
 
 
-@scenario(kernel=(V1, V2), tags="LU16:twin", domain=DOMAIN)
+async def piecewise(update: LiveUpdate) -> None:
+    """A REMAP for each piece; where the kernel keeps to what was UPDATEd, one for all of them."""
+    vmm = update.vmm
+    await vmm.device.batch_begin()
+    await vmm.device.iotlb_remap(IOVA, RAM, vmm.ram.addr)
+    assert await remap_pieces(vmm) or await remap_whole(vmm), "neither the pieces nor the whole"
+    await vmm.device.batch_end()
+
+
+@scenario(kernel=(V1, V2, FIXED), tags="LU16:twin", domain=DOMAIN)
 async def lu16_fixed(sim: Simulator, *, pieces: int = 3, border: Border = "object") -> None:
     """A VMM that knows what the kernel does with mappings remembers its own, and sends a REMAP for each."""
-    await works(await update_of(await split(sim, pieces, border), border).run())
+    update = update_of(await split(sim, pieces, border), border)
+    await works(await update.replace("remap", piecewise).run())
 
 
 @scenario(
@@ -99,10 +126,12 @@ async def lu16_fixed(sim: Simulator, *, pieces: int = 3, border: Border = "objec
 async def lu16_physical_pieces(sim: Simulator, *, blocks: int = 2) -> None:
     """A device that pins, and says that it needs REMAP: its entries are runs of frames, which no program ever sees."""
     vmm = await disk(sim, blocks=blocks, use_va=False, advertise="NEW_OWNER,IOTLB_REMAP")
+    posted = sim.kernel.on("live-update-v1") or sim.kernel.on("live-update-v2")
+    said = errno.EINVAL if posted else errno.EOPNOTSUPP if sim.kernel.on("live-update-fixed") else None
 
     async def hopeless(update: LiveUpdate) -> None:
         for block in update.vmm.blocks:
-            with refused(errno.EFAULT, inside=errno.EOPNOTSUPP if sim.kernel.switches.spec == FIXED else errno.EINVAL):
+            with refused(errno.EFAULT, inside=said):
                 await update.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
 
     await works(await LiveUpdate(vmm).replace("remap", hopeless).run())
@@ -134,15 +163,12 @@ async def lu17_private_memory(sim: Simulator, *, before: int = 1, behind: int = 
 
     async def piece_by_piece(update: LiveUpdate) -> None:
         new = update.vmm
+        private = new.blocks[hole]
         await new.device.batch_begin()
-        for number, block in enumerate(new.blocks):
-            if number == hole:
-                with refused(errno.EFAULT, inside=errno.ENOENT):
-                    await new.device.iotlb_remap(block.iova, block.size, block.region.addr)
-            elif number == 0 or sim.kernel.switches.spec != FIXED:
-                await new.device.iotlb_remap(block.iova, block.size, block.region.addr)
-        if sim.kernel.switches.spec == FIXED and before + behind:
-            await new.device.iotlb_remap(BEHIND, (before + 1 + behind) * BLOCK, new.blocks[1].region.addr)
+        await new.device.iotlb_remap(IOVA, RAM, new.ram.addr)
+        with refused(errno.EFAULT, inside=errno.ENOENT):
+            await new.device.iotlb_remap(private.iova, private.size, private.region.addr)
+        assert await remap_pieces(new, but=hole) or await remap_whole(new), "neither the pieces nor the whole"
         await new.device.batch_end()
 
     vmm = await update_of(vmm, "object").replace("remap", piece_by_piece).run()
@@ -154,6 +180,4 @@ async def lu17_private_memory(sim: Simulator, *, before: int = 1, behind: int = 
 async def lu17_fixed(sim: Simulator, *, before: int = 1, behind: int = 1) -> None:
     """The same with guest memory that is shared everywhere."""
     update = update_of(await with_a_hole(sim, before=before, behind=behind, shared=True), "object")
-    if sim.kernel.switches.spec == FIXED:
-        update.replace("remap", remap_whole)
-    await works(await update.run())
+    await works(await update.replace("remap", piecewise).run())

@@ -13,8 +13,11 @@ NEW_ADDRESS = 0x6000_0000_0000
 
 
 @scenario(
-    kernel=("6.12+live-update-v1", "6.12+live-update-v2+lu-advertise"),
-    expect="iotlb.divergence",
+    kernel={
+        "6.12+live-update-v1": "iotlb.divergence",
+        "6.12+live-update-v2+lu-advertise": "iotlb.divergence",
+        "6.12+live-update-fixed": (),
+    },
     demo=True,
     tags="LU12",
 )

@@ -8,30 +8,41 @@ import pytest
 
 from vdpasim.core import rules, series
 from vdpasim.core.profiles import IMPLIED, ProfileError
-from vdpasim.core.series import Series
 from vdpasim.core.series.live_update import V2 as V2_SERIES
+from vdpasim.core.series.live_update_fixed import FIXED as FIXED_SERIES
 from vdpasim.core.switches import SWITCHES
 from vdpasim.scenario.expectation import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vdpasim.core.series import Series
+
 V1, V2, FIXED = "6.12+live-update-v1", "6.12+live-update-v2+lu-advertise", "6.12+live-update-fixed"
 GUARDED, SAME_OBJECT = FIXED + "+lu-guard-resume", FIXED + "+lu-guard-same-object"
 SERIES = (V1, V2, FIXED)
 
 
-@pytest.fixture
-def own() -> Iterator[str]:
-    """A series of a user's own, derived from v2."""
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """What a test registers is gone behind it."""
     series.load()
     kept = dict(series.SERIES), dict(SWITCHES), dict(IMPLIED), dict(rules.RULES)
-    one: Series = V2_SERIES.derive("my-own-v3", "v2, mended")
-    series.register(one)
-    yield one.name
+    yield
     for table, before in zip((series.SERIES, SWITCHES, IMPLIED, rules.RULES), kept, strict=True):
         table.clear()  # type: ignore[attr-defined]
         table.update(before)  # type: ignore[attr-defined]
+
+
+def derived(parent: Series, name: str) -> str:
+    series.register(parent.derive(name, "a user's"))
+    return name
+
+
+@pytest.fixture
+def own() -> str:
+    """A series of a user's own, derived from v2."""
+    return derived(V2_SERIES, "my-own-v3")
 
 
 def test_a_kernel_that_is_named_stands_for_itself() -> None:
@@ -74,8 +85,14 @@ def test_of_the_same_series_the_nearest_kernel() -> None:
 
 def test_a_series_of_the_users_own_is_expected_to_be_right(own: str) -> None:
     assert stands_for(f"6.12+{own}+lu-advertise", SERIES) == FIXED
-    assert stands_for(f"7.1+{own}+lu-advertise+lu-guard-resume", [*SERIES, GUARDED]) == GUARDED
     assert stands_for(f"6.12+{own}+lu-advertise", [V1, V2]) is None, "v1 and v2 have defects"
+
+
+def test_it_is_guarded_only_if_it_has_the_step(own: str) -> None:
+    guarding = derived(FIXED_SERIES, "my-fixed")
+    for name, option in ((GUARDED, "lu-guard-resume"), (SAME_OBJECT, "lu-guard-same-object")):
+        assert stands_for(f"7.1+{own}+lu-advertise+{option}", [FIXED, name]) == FIXED
+        assert stands_for(f"7.1+{guarding}+lu-advertise+{option}", [FIXED, name]) == name
 
 
 def test_unless_the_story_names_it(own: str) -> None:
