@@ -24,6 +24,14 @@ def test_the_verdict_holds_in_the_whole_domain(found: Found, data: st.DataObject
     assert verdict.passed, f"{verdict.rerun}: {verdict.line}"
 
 
+def test_every_word_is_of_a_domain() -> None:
+    """A parameter that takes words says which: all others are refused."""
+    for found in load([ROOT]):
+        parameters = inspect.signature(found.scenario.body).parameters.items()
+        words = {name for name, one in parameters if isinstance(one.default, str)}
+        assert words <= set(found.scenario.domain), found.ident
+
+
 def test_a_default_is_in_the_domain() -> None:
     for found in STORIES:
         parameters = inspect.signature(found.scenario.body).parameters

@@ -151,6 +151,39 @@ def test_a_wrong_setting_is_named(settings: dict[str, str], message: str) -> Non
         play(adjustable, settings=settings)
 
 
+@scenario(domain={"count": range(1, 5), "size": (4, 16), "way": ("exec", "transfer")})
+async def bounded(sim: Simulator, *, count: int = 3, size: int = 4, way: str = "exec") -> None:
+    """Needs something to divide by, and not too much."""
+    assert 12 // count < 10, "too much"
+    sim.process("vmm").mmap(size << 12)
+
+
+def test_a_word_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="way='foo': bounded knows exec, transfer"):
+        play(bounded, settings={"way": "foo"})
+    assert only(play(bounded, settings={"way": "transfer"})).passed
+
+
+def test_a_number_beyond_the_domain_is_played() -> None:
+    assert only(play(bounded, settings={"count": "7"})).passed
+
+
+def test_what_cannot_be_played_says_why() -> None:
+    finding = only(play(bounded, settings={"count": "0"})).found[0]
+    assert finding.id == "error"
+    assert finding.text.startswith("test_runner.py:")
+    assert "ValueError: cannot be played: count=0 is none of 1 to 4 (ZeroDivisionError(" in finding.text
+
+
+def test_what_ends_beyond_the_domain_says_so() -> None:
+    (finding,) = only(play(bounded, settings={"count": "1", "size": "5"})).found
+    assert finding.text.endswith("(size=5 is none of 4, 16, for which the verdict holds)")
+
+
+def test_within_the_domain_nothing_is_added() -> None:
+    assert "verdict holds" not in only(play(bounded, settings={"count": "1"})).found[0].text
+
+
 def test_two_runs_give_the_same_trace() -> None:
     first, second = play(quiet), play(quiet)
     assert [verdict.trace for verdict in first] == [verdict.trace for verdict in second]

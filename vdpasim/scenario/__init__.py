@@ -55,7 +55,7 @@ class Scenario:
     tags: tuple[str, ...] = ()
     """What it belongs to: a number of the live-update catalogue (``LU12``), an objection (``objection:same-pages``)."""
     domain: dict[str, tuple[Any, ...]] = attrs.Factory(dict["str", "tuple[Any, ...]"])
-    """The values of its parameters for which the verdict holds, a parameter each."""
+    """The values of its parameters for which the verdict holds, a parameter each; of words, all that there are."""
 
     def expected(self, kernel: str) -> frozenset[str]:
         """The ids that must be found on a kernel: its own, those of a kernel that stands for it, else :attr:`expect`.

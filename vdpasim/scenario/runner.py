@@ -20,6 +20,7 @@ from vdpasim.checks.evidence import told
 from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import Found, ScenarioError
 from vdpasim.sim import InternalError, Simulator, UsageError
+from vdpasim.sim.errors import VdpasimError
 from vdpasim.trace.file import Header, Mark, Writer
 from vdpasim.trace.text import TextTrace
 
@@ -86,9 +87,11 @@ def run(
     ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes, ``journal``
     where what went in does.
 
+    A word must be one of those the scenario has in its domain, a number need not: what such a run ends with says so.
+
     Raises:
-        ScenarioError: a setting the scenario does not have, a value of the wrong type, a fault that is none, a machine
-            that cannot be made.
+        ScenarioError: a setting the scenario does not have, a value of the wrong type, a word it does not know, a fault
+            that is none, a machine that cannot be made.
         ProfileError: the kernel.
     """
     story = found.scenario
@@ -222,7 +225,31 @@ def _play(judge: Judge, found: Found, values: dict[str, Any]) -> None:
     except InternalError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        judge.ended(error, found.path)
+        judge.ended(_blamed(error, _strayed(found.scenario, values)), found.path)
+
+
+def _strayed(story: Scenario, values: dict[str, Any]) -> str:
+    # settings for which the story never promised its verdict
+    beyond = [name for name, value in values.items() if value not in story.domain.get(name, (value,))]
+    return "; ".join(f"{name}={values[name]} is none of {_told(story.domain[name])}" for name in beyond)
+
+
+def _blamed(error: BaseException, strayed: str) -> BaseException:
+    if not strayed:
+        return error
+    if isinstance(error, AssertionError | OSError | VdpasimError | ValueError):
+        error.add_note(f"{strayed}, for which the verdict holds")
+        return error
+    blamed = ValueError(f"cannot be played: {strayed} ({error!r})")
+    blamed.__cause__ = error  # its frames are those of the story
+    return blamed
+
+
+def _told(domain: tuple[Any, ...]) -> str:
+    first, last = domain[0], domain[-1]
+    if len(domain) > 3 and domain == tuple(range(first, last + 1)):
+        return f"{first} to {last}"
+    return ", ".join(map(str, domain))
 
 
 def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:
@@ -236,6 +263,9 @@ def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:
         if name not in known:
             raise ScenarioError(f"{story.name} has no setting {name!r}; it has {', '.join(known) or 'none'}")
         values[name] = _value(name, text, known[name])
+        words = story.domain.get(name, ())
+        if isinstance(known[name], str) and words and values[name] not in words:
+            raise ScenarioError(f"{name}={text!r}: {story.name} knows {_told(words)}")
     return values
 
 
