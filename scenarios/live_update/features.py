@@ -254,11 +254,11 @@ async def upgraded(sim: Simulator, *, packed: bool) -> bool:
     return len(device.peer.pcap()) > frames
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "queue.stalled"), extensions=("net_peer",), tags="LU51")
+@scenario(kernel=dict.fromkeys(SERIES, "guest.ring-misread"), extensions=("net_peer",), tags="LU51")
 async def lu51_other_ring_format(sim: Simulator) -> None:
     """After a reset more features are taken; with PACKED among them the saved index means something else."""
     if not await upgraded(sim, packed=True):
-        sim.violation("queue.stalled", "the device reads packed rings where the guest has split ones")
+        sim.violation("guest.ring-misread", "the device reads packed rings where the guest has split ones")
 
 
 @scenario(kernel=SERIES, extensions=("net_peer",), tags="LU51:twin")

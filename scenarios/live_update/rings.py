@@ -125,7 +125,7 @@ async def rings_by_user_address(update: LiveUpdate) -> None:
     await vmm.device.set_vring_kick(0, vmm.kick.fd)
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "queue.stalled"), tags="LU43")
+@scenario(kernel=dict.fromkeys(SERIES, ("queue.stalled", "vmm.hva-ring-address")), tags="LU43")
 async def lu43_ring_by_user_address(sim: Simulator) -> None:
     """The new image gives the ring where it has it itself: nothing refuses that, and the disk never sees a request."""
     vmm = await boot(sim)
@@ -151,15 +151,15 @@ async def new_kick(update: LiveUpdate) -> None:
     update.vmm.kick = update.vmm.process.eventfd()
 
 
-@scenario(kernel=dict.fromkeys(SERIES, "queue.stalled"), tags="LU45")
+@scenario(kernel=dict.fromkeys(SERIES, "guest.kick-lost"), tags="LU45")
 async def lu45_kick_not_set_again(sim: Simulator) -> None:
     """A new eventfd, and no SET_VRING_KICK: the guest kicks, and nobody listens."""
     update = LiveUpdate(await boot(sim)).after("map-memory", new_kick).skip("rings")
     vmm = await update.run()
     flush(vmm)
     await vmm.kick_device()
-    assert await vmm.call.poll(POLLIN, timeout_ns=1_000_000) == 0
-    sim.violation("queue.stalled", "the kick went to an eventfd that the disk was not told of")
+    if not await vmm.call.poll(POLLIN, timeout_ns=1_000_000) and not vmm.vq.used():
+        sim.violation("guest.kick-lost", "the kick went to an eventfd that the disk was not told of")
 
 
 @scenario(kernel=SERIES, tags="LU45:twin")

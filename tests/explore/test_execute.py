@@ -102,10 +102,10 @@ async def test_calm_has_no_choices() -> None:
 
 
 def test_a_scenario_can_be_played_from_inside() -> None:
-    one = race("read_update")
+    one = race("invalidate_update")
     schedule = next(o.schedule for o in (execute(one, Turning(n)) for n in range(30)) if o.failed)
 
-    @scenario(expect="queue.stalled")
+    @scenario(expect="vmm.update-refused")
     async def pinned(sim: Simulator) -> None:
         await replayed(sim, story_of(one.ident), schedule)
 
@@ -113,7 +113,7 @@ def test_a_scenario_can_be_played_from_inside() -> None:
     bare = attrs.evolve(inside, expected=frozenset())
     sim = bare.machine()
     sim.run(bare.story())
-    assert [ident for ident, _ in sim.kernel.violations] == ["queue.stalled"]
+    assert [ident for ident, _ in sim.kernel.violations] == ["vmm.update-refused"]
 
 
 def test_a_schedule_of_nothing_runs() -> None:

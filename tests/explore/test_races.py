@@ -15,8 +15,8 @@ SEEDS = range(10)
 PAGE = (Path(__file__).parents[2] / "docs" / "explore.md").read_text("utf-8")
 
 BUDGETS = [
-    ("read_update", "random", 64, 11, "queue.stalled"),
-    ("read_update", "pct", 128, 19, "queue.stalled"),
+    ("read_update", "random", 64, 11, "miss.unanswered"),
+    ("read_update", "pct", 128, 19, "miss.unanswered"),
     ("close_write", "random", 64, 19, "kernel.oops"),
     ("close_write", "pct", 128, 47, "kernel.oops"),
     ("kick_suspend", "random", 64, 4, "queue.stalled"),
