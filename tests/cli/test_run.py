@@ -33,7 +33,7 @@ def test_demo_plays_a_selection() -> None:
 
 def test_a_story_whose_bug_is_gone_fails(tmp_path: Path) -> None:
     swapped = tmp_path / "swapped.py"
-    swapped.write_text(REMAP.read_text().replace('expect="iotlb.divergence",', ""))
+    swapped.write_text(REMAP.read_text().replace('"iotlb.divergence",', "(),"))
     result = run(swapped)
     assert result.exit_code == 1
     assert "iotlb.divergence" in result.output
@@ -97,7 +97,7 @@ def test_an_explained_finding_fits_a_screen() -> None:
 
 def test_json_ktap_junit_and_traces_are_written(tmp_path: Path) -> None:
     assert json.loads(run("--json", REMAP).output)[0]["expected"] == ["iotlb.divergence"]
-    assert run("--ktap", REMAP).output.startswith("KTAP version 1\n1..2\nok 1 ")
+    assert run("--ktap", REMAP).output.startswith("KTAP version 1\n1..3\nok 1 ")
     result = run(REMAP, "--junitxml", tmp_path / "out.xml", "--trace", tmp_path / "traces")
     assert result.exit_code == 0
     assert (tmp_path / "out.xml").read_text().startswith("<?xml")
@@ -161,10 +161,13 @@ SERIES = V2.derive(
 def test_a_series_of_a_file_takes_the_place_of_the_story_s(tmp_path: Path) -> None:
     mine = tmp_path / "v3.py"
     mine.write_text(V3)
-    result = run(REMAP, "--series", mine)
+    assert run(REMAP, "--series", mine).exit_code == 0, "it is expected to be mended, and is"
+    again = tmp_path / "again.py"
+    again.write_text(V3.replace("cli-v3", "cli-v3-as-it-was").replace('.moved("push", behind="store")', ""))
+    result = run(REMAP, "--series", again)
     assert result.exit_code == 1
-    assert "iotlb.divergence was expected and not found" in result.output
-    assert f"--kernel 6.12+cli-v3+lu-advertise --seed 0 --series {mine}" in result.output
+    assert "iotlb.divergence" in result.output
+    assert f"--kernel 6.12+cli-v3-as-it-was+lu-advertise --seed 0 --series {again}" in result.output
 
 
 def test_two_series_are_compared_by_what_they_find() -> None:
@@ -202,12 +205,12 @@ def test_stories_of_the_catalogue_are_shown_as_such(tmp_path: Path) -> None:
     heads, row, *_, last = result.output.splitlines()
     assert heads.split() == ["id", "shows", "in", "found", "twin", "why"]
     assert row.startswith("LU12  v1 v2     iotlb.divergence  ok    Suspend, exec, NEW_OWNER")
-    assert last == "3 of 3 runs as expected"
+    assert last == "4 of 4 runs as expected"
 
 
 def test_objections_are_answered_by_runs(tmp_path: Path) -> None:
     result = run(tagged(tmp_path), "--objections")
     assert result.exit_code == 0
     (row,) = (line for line in result.output.splitlines() if line.startswith("same-pages  "))
-    assert row.split() == ["same-pages", "iotlb.divergence", "iotlb.divergence", "-", "-"]
+    assert row.split() == ["same-pages", "iotlb.divergence", "iotlb.divergence", "clean", "-"]
     assert "\n  unbatched_remap  v1 v2  iotlb.divergence\n" in result.output

@@ -73,8 +73,11 @@ def _by_user_address(device: Device, call: Call) -> Iterator[Match]:
             return
 
 
-EVENTFDS = (44, "SET_VRING_CALL", "irq.lost"), (46, "SET_CONFIG_CALL", "irq.config-lost")
-"""Number, the request that names an eventfd, the finding that its interrupt was lost."""
+EVENTFDS = (
+    (44, "SET_VRING_CALL", ("irq.lost",)),
+    (46, "SET_CONFIG_CALL", ("irq.config-lost", "guest.interrupt-lost")),
+)
+"""Number, the request that names an eventfd, the findings that its interrupt was lost."""
 
 
 def interrupts(facts: Facts) -> Iterator[Match]:
@@ -85,9 +88,9 @@ def interrupts(facts: Facts) -> Iterator[Match]:
             before = [seq for seq in device.handovers if seq < call.seq]
             if not before or not any(seq > call.seq for seq in device.runs):
                 continue
-            for number, request, finding in EVENTFDS:
+            for number, request, findings in EVENTFDS:
                 told = any(one.seq > call.seq for one in device.granted(request))
-                lost = facts.found(finding, after=call.seq)
+                lost = [one for finding in findings for one in facts.found(finding, after=call.seq)]
                 if lost or (number == 44 and not told and _signalled(facts, call)):
                     why = f"{call.file} was closed" + ("" if told else f" and {request} names no other")
                     yield match(number, why, before[-1], call.end, *lost[:1], score=93 if lost else 60)
