@@ -80,7 +80,7 @@ async def lu22_fixed(sim: Simulator, *, blocks: int = 3) -> None:
 
 async def kick_in_between(sim: Simulator, *, suspended: bool) -> None:
     """The guest posts and kicks when the device has no map of the ring."""
-    vmm = await disk(sim)
+    vmm = await disk(sim, blocks=1)
 
     async def window(update: LiveUpdate) -> None:
         new = update.vmm
