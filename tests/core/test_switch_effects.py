@@ -354,7 +354,7 @@ EFFECTS: list[tuple[str, Callable[[str], object], object, object]] = [
     ("F4", size_beyond_the_maximum, OK, E.EINVAL),
     ("F5", config_eventfd_after_a_bad_one, False, True),
     ("F6", explored("config_interrupt"), ["kernel.oops"], []),
-    ("F7", explored("call_interrupt"), ["kernel.oops"], []),
+    ("F7", explored("call_interrupt"), ["irq.lost", "kernel.oops"], []),
     ("F8", ring_addresses_when_the_iotlb_comes, 0x1000, 0),
     ("F9", iotlb_after_features_without_it, True, False),
     ("F10", zero_sectors_at_the_end, 0, 1),

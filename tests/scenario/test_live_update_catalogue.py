@@ -67,7 +67,7 @@ def says_itself(story: Scenario) -> set[str]:
 
 def test_a_verdict_in_parentheses_is_the_storys_own() -> None:
     own = {story.name: says_itself(story) for story in STORIES if any(map(is_number, story.tags))}
-    assert own["lu44_call_not_set_again"] == {"irq.lost"}
+    assert own["lu45_kick_not_set_again"] == {"guest.kick-lost"}
     for row in ROWS:
         told = set().union(*(own.get(name, set()) for name in names(row[4])))
         assert set(re.findall(r"\(`([\w.-]+)`\)", row[3])) == told, row[0]

@@ -77,6 +77,7 @@ def test_a_series_of_ones_own_fails_where_it_is_wrong(tmp_path: Path) -> None:
     assert unexpected([one for found, kernel in plays for one in run(found, kernel=kernel)]) == {
         "lu13_batch_end_fails": "dma.stale-va; iotlb.divergence; set-map.ignored-error",
         "lu18_a_device_that_pins_and_lies": "dma.bogus-pa; unpin.wrong-frame",
+        "lu20_no_operation_to_ask": "kernel.oops",
     }
 
 

@@ -170,7 +170,7 @@ def test_a_whole_map_device_by_user_address_is_the_default(sim: Simulator) -> No
 def test_optional_operations(kernel: str, newer: set[str], batch_mapping: bool) -> None:
     device = Simulator(kernel).vdpa.dev_add("d", mgmtdev=NET, batch_mapping=batch_mapping).device
     mapping = {"set_map"} if batch_mapping else {"dma_map", "get_vq_size"}
-    assert device.ops == {"get_vq_group", "set_group_asid", "suspend"} | mapping | newer
+    assert device.ops == {"get_backend_features", "get_vq_group", "set_group_asid", "suspend"} | mapping | newer
 
 
 def test_6_1_maps_by_pages_whatever_it_is_told() -> None:
