@@ -49,6 +49,8 @@ NOTHING_TO_SEE = {
     "lu16_arguments_of_the_update": (FIXED, "the kernel goes by the UPDATE"),
     "lu19_single_entries": (FIXED, "the kernel tells such devices as well"),
     "lu19_single_entries_in_a_batch": (FIXED, "the kernel tells such devices as well"),
+    "stale_write": (FIXED, "the kernel hands over the new address"),
+    "unbatched_remap": (FIXED, "the kernel hands over the new address"),
     "lu20_no_operation_to_ask": (FIXED, "the kernel looks whether the operation is there"),
     "lu45_kicked_while_suspended": (r".*(-v1|advertise|-fixed)$", "the device remembers the kick"),
 }

@@ -84,6 +84,10 @@ def _by_range(facts: Facts, device: Device, call: Call) -> Iterator[Match]:
 def _exact(device: Device, entry: Entry, call: Call) -> Iterator[Match]:
     if not any(taken.end < call.seq for taken in device.takeovers):
         return  # no series: REMAP is refused whatever it says
+    if any(call.seq < seq < call.end and errno for seq, _, errno in device.pushes):
+        return  # the device refused its map
+    if call.rule in ("vdpa.remap.pinned", "vdpa.remap.unsupported", "vdpa.remap.no-update"):
+        return  # it needs no REMAP, or goes by what was an UPDATE
     if not call.rule.endswith("other-object"):
         why = "an entry was remapped exactly, and refused: a device that takes single entries"
         yield match(19, why, entry.made, call.end, score=85)

@@ -105,7 +105,7 @@ def deaf(facts: Facts) -> Iterator[Match]:
         gone = facts.gone.get(given[-1][3], seq) if given else seq
         if device and gone < seq and device.handed_over(given[-1][0], seq):
             number, request, finding = EVENTFDS[1 if what == "config" else 0]
-            lost = facts.found(finding)
+            lost = facts.found(*finding)
             why = f"an interrupt goes to {given[-1][3]}, which nobody has any more, and {request} names no other"
             yield match(number, why, given[-1][0], gone, seq, *lost[:1], score=93 if lost else 70)
 
