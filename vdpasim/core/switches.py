@@ -98,7 +98,7 @@ _ROWS = (
     ("live-update-v2", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP as posted in July 2024", ""),
     ("live-update-fixed", "VHOST_NEW_OWNER and VHOST_IOTLB_REMAP without the defects of the posted series; ours", ""),
     ("lu-drops-old-mm", "NEW_OWNER counts pages on an old address space it no longer holds (v1 as posted)", ""),
-    ("lu-guard-resume", "live-update-fixed: no device runs on an address of the old owner's image", ""),
+    ("lu-guard-resume", "live-update-fixed: no RESUME or DRIVER_OK with an address of the old image", ""),
     ("lu-guard-same-object", "live-update-fixed: REMAP refuses an address that shows other memory", ""),
     ("lu-advertise", "vdpa_sim offers backend features 9 and, in VA mode, 10 (in v1's patch 12; absent from v2)", ""),
 )

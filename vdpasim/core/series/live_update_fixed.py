@@ -12,7 +12,8 @@ Theory. What is different from v2, and why:
 * BATCH_END answers what the device says of the map. If it refuses, what the batch remapped leads where it led before,
   what it mapped is unmapped, and what it unmapped stays so: its pages and files are gone. The device is handed that.
 
-``lu-guard-resume`` refuses to let a device run that still has an address of the old owner's image.
+``lu-guard-resume`` refuses to let a device go on that still has an address of the old owner's image. One that was never
+stopped is not asked.
 ``lu-guard-same-object`` refuses an address that does not show the memory that the entry was made for, or shows it
 privately: the first write would be to a copy.
 """
@@ -237,7 +238,7 @@ REMAP: Handler[IotlbMessage] = handler(
 
 
 def guard_resume(request: Request) -> None:
-    """``lu-guard-resume``: no device runs on an address of the old owner's image."""
+    """``lu-guard-resume``: no device goes on with an address of the old owner's image."""
     stale: set[IotlbMap] = request.kept.get(STALE, set())
     if request.v.kernel.on("lu-guard-resume") and any(entry.live for entry in stale):
         raise fail("vdpa.guard.stale")
