@@ -37,7 +37,7 @@ demo: $(VENV)/stamp-run
 	@$(BIN)/vdpasim run --demo scenarios
 
 test: $(VENV)/stamp-test
-	@$(BIN)/python -m pytest -q -n $(JOBS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 format: $(VENV)/stamp-lint
 	@$(BIN)/ruff check --quiet --fix --select I . && $(BIN)/ruff format --quiet .
@@ -54,7 +54,7 @@ floors: $(VENV)/stamp-lint
 
 cover: $(VENV)/stamp-test
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest -q -n $(JOBS)
+	@$(BIN)/coverage run -m pytest -q -n $(JOBS) --dist worksteal
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --include='*/vdpasim/core/*' --fail-under=90
 
 scenarios: $(VENV)/stamp-run
