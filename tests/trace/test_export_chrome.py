@@ -44,6 +44,7 @@ def check(rows: list[dict[str, Any]]) -> None:
         if row["ph"] == "M":
             continue
         assert (row["pid"], row["tid"]) in lanes
+        assert row.get("s", "t") == "t", "Perfetto puts an instant of wider scope on a track without a name"
         assert 0 <= row["ts"] < 1 << 53
         if row["ph"] == "X":
             assert row["dur"] >= 0

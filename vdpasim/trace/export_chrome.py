@@ -135,7 +135,7 @@ class _Export:
         ts = mark.seq if self.clock == "sequence" else self.now
         args = {"text": inert(mark.text), "seq": mark.seq, "steps": list(mark.steps)}
         tid = self._tid(FINDINGS, "findings")
-        self._row(ph="i", s="g", cat="finding", pid=FINDINGS, tid=tid, ts=ts, name=inert(mark.id), args=args)
+        self._row(ph="i", s="t", cat="finding", pid=FINDINGS, tid=tid, ts=ts, name=inert(mark.id), args=args)
 
 
 def _value(name: str, value: Any) -> Any:
