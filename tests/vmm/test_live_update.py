@@ -240,12 +240,17 @@ def test_a_transfer_can_be_undone_until_the_other_is_the_owner() -> None:
     assert play(story) == (ALL, [])
 
 
-def test_behind_new_owner_nothing_can_be_undone() -> None:
+@pytest.mark.parametrize(
+    ("way", "until", "why"),
+    [("exec", "hand-over", "is gone"), ("exec", "new-owner", "recover"), ("transfer", "new-owner", "recover")],
+)
+def test_where_the_old_image_is_gone_or_owns_nothing_it_cannot_be_undone(way: Any, until: str, why: str) -> None:
     async def story(vmm: LiveVmm) -> None:
-        update = LiveUpdate(vmm)
-        await update.run(until="new-owner")
-        with pytest.raises(ValueError, match="cannot recover"):
+        update = LiveUpdate(vmm, way=way)
+        await update.run(until=until)
+        with pytest.raises(ValueError, match=why):
             await update.undo()
+        assert update.done[-1] == until, "nothing was sent, nothing forgotten"
 
     play(story)
 

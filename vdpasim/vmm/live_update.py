@@ -314,10 +314,12 @@ class LiveUpdate:
         """Let the device go on in the old process, where a step before ``hand-over`` was refused, or that one was.
 
         Raises:
-            ValueError: the successor is the owner; nobody else can let the device run.
+            ValueError: there is no old image any more, or the successor is the owner already.
         """
         if "new-owner" in self.done:
             raise ValueError("NEW_OWNER has been done: the old process cannot recover the device")
+        if "hand-over" in self.done and self.way == "exec":
+            raise ValueError("exec has been done: the old image, whose addresses the device has, is gone")
         vmm = self.old or self.vmm
         if "reset" in self.done:
             await vmm.negotiate(self.features)
