@@ -20,6 +20,7 @@ from vdpasim.core.ports import PAGE_SIZE, U64_MAX
 from vdpasim.core.rules import fail, hit
 from vdpasim.core.series import Series, register
 from vdpasim.core.series.handler import Handler, IotlbMessage, Request, handler
+from vdpasim.core.vhost.vdpa_backend import told_backend_features
 from vdpasim.uapi.vhost import VHOST_NEW_OWNER
 from vdpasim.uapi.vhost_types import (
     VHOST_BACKEND_F_IOTLB_REMAP,
@@ -44,8 +45,7 @@ def offered(request: Request) -> None:
 
 def offers(v: VhostVdpa, bit: int) -> bool:
     """Whether the device itself offers a backend feature."""
-    told = v.device.get_backend_features() if v.device.supports("get_backend_features") else 0
-    return bool(told >> bit & 1)
+    return bool(told_backend_features(v) >> bit & 1)
 
 
 def owned(request: Request) -> None:
