@@ -204,6 +204,43 @@ class TestObjects:
         obj.put()
         assert (obj.refs, obj.fd) == (1, None)
 
+    def test_a_reference_is_a_descriptor_and_a_mapping_of_the_whole(
+        self, machine: Machine, program: RealProgram
+    ) -> None:
+        obj = self.object_at(machine, program)
+        program.do("poke", 0x1234, b"hello".hex())
+        obj.get()
+        program.kill()
+        assert obj.read(0x1234, 5) == b"hello"
+        assert obj.write(0x1234, memoryview(b"world")) == 5
+        assert obj.read(0xFFFE, 100) == bytes(2), "what is behind the last page is no memory"
+        assert (obj.write(0xFFFE, b"abc"), obj.write(0x20000, b"x")) == (2, 0)
+        obj.put()
+        assert (obj.refs, obj.fd, obj.read(0x1234, 5), obj.write(0x1234, b"x")) == (0, None, b"", 0)
+
+    def test_the_last_page_is_whole_and_its_rest_is_nobodys(self, machine: Machine, program: RealProgram) -> None:
+        obj = self.object_at(machine, program)
+        program.do("truncate", 0x1800)
+        obj.get()
+        assert obj.read(0x17FE, 0x1000) == bytes(0x802)
+        assert obj.write(0x17FE, b"abcd") == 4
+        assert obj.fd is not None
+        assert os.fstat(obj.fd).st_size == 0x1800
+        assert obj.read(0x17FE, 4) == b"ab\0\0"
+        obj.put()
+
+    def test_where_no_descriptor_leads_to_it_nothing_is_read(self, machine: Machine, program: RealProgram) -> None:
+        obj = self.object_at(machine, program)
+        program.kill()
+        obj.get()
+        assert (obj.fd, obj.read(0, 4), obj.write(0, b"x")) == (None, b"", 0)
+
+    @staticmethod
+    def object_at(machine: Machine, program: RealProgram) -> LiveObject:
+        file = next(machine.task.mm.vmas(program.at["addr"])).file
+        assert isinstance(file, LiveObject)
+        return file
+
 
 def test_a_range_falls_apart_at_page_borders() -> None:
     assert list(page_pieces(0xFFE, 0x1004)) == [(0xFFE, 2), (0x1000, 0x1000), (0x2000, 2)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from tests.attach.program import SIZE, lay_out
@@ -12,6 +14,8 @@ from vdpasim.core.fs.file import NodeOpen, OpenFile
 from vdpasim.core.uaccess import MmBuffer
 from vdpasim.core.vdpa import vdpa_sim_blk
 from vdpasim.core.vdpa.vdpa import VdpaBus
+from vdpasim.devices import stock
+from vdpasim.devices.profile import load
 from vdpasim.sim import Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.fcntl import O_RDWR
@@ -119,11 +123,13 @@ class Calls:
         return self.submit(self.file, "mmap", length, prot, flags, offset).ret
 
 
-def set_up(world: World, *, use_va: bool) -> Calls:
+def set_up(world: World, *, mode: str) -> Calls:
     """A block device opened by the program, its RAM mapped, its ring enabled, DRIVER_OK."""
     bus = VdpaBus(world.kernel, world.pages, world.nodes)
-    bus.mgmtdevs["vdpasim_blk"] = vdpa_sim_blk.MGMTDEV
-    bus.dev_add("foo", "vdpasim_blk", {"use_va": use_va})
+    if mode == "file":
+        bus.add("foo", stock.mgmtdev(attrs.evolve(load("vdpasim_blk-7.1"), addresses="file", identity=0)), {})
+    else:
+        bus.add("foo", vdpa_sim_blk.MGMTDEV, {"use_va": mode == "va"})
     calls = Calls(world)
     run_sync(_set_up(VhostVdpa(calls), world))
     return calls
@@ -144,9 +150,9 @@ async def _set_up(vdpa: VhostVdpa, world: World) -> None:
     await vdpa.set_status(0xF)
 
 
-def story(world: World, *, use_va: bool) -> dict[str, Any]:
+def story(world: World, *, mode: str) -> dict[str, Any]:
     """Set up, one request, close: what the program sees of it."""
-    calls = set_up(world, use_va=use_va)
+    calls = set_up(world, mode=mode)
     world.kick()
     seen = {
         "call": world.do("wait_call"),
@@ -174,10 +180,10 @@ def normal(value: Any, base: int) -> Any:
     return value
 
 
-def normalised(world: World, *, use_va: bool) -> list[Any]:
+def normalised(world: World, *, mode: str) -> list[Any]:
     found = []
     for event in world.events:
-        if event[3] == Kind.MAP and not use_va:
+        if event[3] == Kind.MAP and mode == "pa":
             # which frames a page lies in is each world's own
             event = (*event[:9], "a frame", *event[10:])
         if event[3] == Kind.UNPIN:
@@ -189,15 +195,15 @@ def normalised(world: World, *, use_va: bool) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("use_va", [True, False], ids=["va", "pa"])
+@pytest.mark.parametrize("mode", ["va", "pa", "file"])
 def test_a_real_process_and_a_simulated_one_leave_the_same_events(
-    machine: Machine, program: RealProgram, use_va: bool
+    machine: Machine, program: RealProgram, mode: str
 ) -> None:
     real, simulated = RealWorld(machine, program), SimulatedWorld()
-    seen_there, seen_here = story(real, use_va=use_va), story(simulated, use_va=use_va)
+    seen_there, seen_here = story(real, mode=mode), story(simulated, mode=mode)
     assert seen_there == {"call": 1, "used": [[0, 513]], "data": "00" * 512, "status": "00"}
     assert seen_here == seen_there
-    there, here = normalised(real, use_va=use_va), normalised(simulated, use_va=use_va)
+    there, here = normalised(real, mode=mode), normalised(simulated, mode=mode)
     assert there == here
     kinds = {event[3] for event in there}
     assert {Kind.MAP, Kind.PUSH, Kind.KICK, Kind.DMA, Kind.SIGNAL, Kind.OWNER, Kind.UNMAP, Kind.STATUS} <= kinds
@@ -210,7 +216,7 @@ class TestThePromisesOfTheTwoModes:
         self, machine: Machine, program: RealProgram
     ) -> None:
         world = RealWorld(machine, program)
-        set_up(world, use_va=True)
+        set_up(world, mode="va")
         program.do("kick")
         program.kill()
         assert machine.loop.poll(10) == 1
@@ -220,7 +226,7 @@ class TestThePromisesOfTheTwoModes:
 
     def test_exec_kills_the_owner_though_the_process_lives(self, machine: Machine, program: RealProgram) -> None:
         world = RealWorld(machine, program)
-        calls = set_up(world, use_va=True)
+        calls = set_up(world, mode="va")
         owner = machine.task.mm
         program.do("exec")
         machine.task.exec_seen()
@@ -236,7 +242,7 @@ class TestThePromisesOfTheTwoModes:
         self, machine: Machine, program: RealProgram
     ) -> None:
         world = RealWorld(machine, program)
-        set_up(world, use_va=False)
+        set_up(world, mode="pa")
         program.do("kick")
         (obj,) = machine.pages.objects.values()
         assert obj.fd is not None
@@ -252,12 +258,38 @@ class TestThePromisesOfTheTwoModes:
 
     def test_the_last_close_lets_the_pages_go(self, machine: Machine, program: RealProgram) -> None:
         world = RealWorld(machine, program)
-        calls = set_up(world, use_va=False)
+        calls = set_up(world, mode="pa")
         (obj,) = machine.pages.objects.values()
         assert machine.task.mm.pinned_vm == SIZE // 4096
         calls.submit(calls.file, "close")
         assert (obj.fd, obj.pins) == (None, {})
         assert machine.task.mm.pinned_vm == 0
+
+    def test_a_device_that_goes_by_files_needs_no_program_any_more(
+        self, machine: Machine, program: RealProgram
+    ) -> None:
+        world = RealWorld(machine, program)
+        set_up(world, mode="file")
+        program.do("kick")
+        (obj,) = machine.pages.objects.values()
+        program.kill()
+        assert machine.loop.poll(10) == 1
+        machine.kernel.run()
+        assert Kind.SIGNAL in {event[3] for event in machine.events}
+        assert obj.read(0x3000, 0x1001) == bytes(512) + b"\xff" * (0x1000 - 512) + b"\0", "the sector, and the status"
+
+    @pytest.mark.parametrize("mode", ["va", "file"])
+    def test_the_last_close_gives_the_files_back(self, machine: Machine, program: RealProgram, mode: str) -> None:
+        calls = set_up(RealWorld(machine, program), mode=mode)
+        (obj,) = machine.pages.objects.values()
+        assert obj.refs == {"va": 1, "file": 2}[mode]
+        fd = obj.fd
+        assert fd is not None
+        os.fstat(fd)
+        calls.submit(calls.file, "close")
+        assert obj.refs == 0
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
 
 
 def _message(machine: Machine) -> Any:

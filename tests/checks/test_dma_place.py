@@ -26,9 +26,11 @@ def check() -> DmaPlace:
     return one
 
 
-def dma(check: DmaPlace, place: Runs, *, iova: int = 0x1010, length: int = 16, serial: int = 1) -> list[str]:
+def dma(
+    check: DmaPlace, place: Runs, *, iova: int = 0x1010, length: int = 16, serial: int = 1, target: str = "va"
+) -> list[str]:
     where = {"device": "d", "queue": 0, "iova": iova, "length": length}
-    feed(check, Kind.DMA, **where, access=1, serial=serial, target="va", place=place)
+    feed(check, Kind.DMA, **where, access=1, serial=serial, target=target, place=place)
     return [finding.id for finding in check.findings]
 
 
@@ -72,6 +74,46 @@ def test_adjacent_runs_of_one_object_are_one() -> None:
 
 def test_nothing_is_shown_as_nothing() -> None:
     assert show(()) == "nothing"
+
+
+# -- memory that moved
+
+
+def moved(check: DmaPlace, old: str = "ram", new: str = "huge") -> int:
+    return feed(check, Kind.MOVED, object=old, to=new)
+
+
+@pytest.mark.parametrize("target", ["va", "file"])
+def test_a_promise_moves_with_the_memory(check: DmaPlace, target: str) -> None:
+    assert dma(check, (("ram", 0x10, 16),), target=target) == [], "before it moves"
+    at = moved(check)
+    assert dma(check, (("huge", 0x10, 16),), target=target) == []
+    assert dma(check, (("ram", 0x10, 16),), target=target) == ["dma.wrong-object"]
+    assert at in check.findings[0].steps
+
+
+def test_a_device_that_goes_by_files_is_told_to_have_the_old_one(check: DmaPlace) -> None:
+    moved(check)
+    dma(check, (("ram", 0x10, 16),), target="file")
+    assert "the device goes by the file of the UPDATE, and the memory has moved since" in check.findings[0].text
+
+
+def test_other_memory_stays(check: DmaPlace) -> None:
+    moved(check, "rom", "huge")
+    assert dma(check, (("ram", 0x10, 16),)) == []
+
+
+def test_memory_may_move_twice(check: DmaPlace) -> None:
+    moved(check)
+    moved(check, "huge", "ram")
+    assert dma(check, (("ram", 0x10, 16),)) == []
+
+
+def test_what_is_mapped_behind_the_move_means_what_it_says(check: DmaPlace) -> None:
+    moved(check)
+    promise = (("ram", 0, 0x1000),)
+    feed(check, Kind.MAP, device="d", asid=0, serial=9, start=0x1000, last=0x1FFF, addr=0, perm=3, promise=promise)
+    assert dma(check, (("ram", 0x10, 16),), serial=9) == []
 
 
 # -- why it missed

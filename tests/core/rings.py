@@ -15,6 +15,8 @@ from vdpasim.vmm.guest import Buffer, Used, Virtqueue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vdpasim.devices.profile import DeviceProfile
+
 IOVA, RAM = 0x100000, 1 << 20
 BUFFERS = 0x10000
 """Offset in RAM behind all rings."""
@@ -122,7 +124,7 @@ class Board(Machine):
 
     def __init__(
         self,
-        kind: str,
+        kind: str | DeviceProfile,
         kernel: str = "6.12",
         *,
         queues: int = 1,

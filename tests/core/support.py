@@ -14,6 +14,7 @@ from vdpasim.uapi import vhost
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vdpasim.devices.profile import DeviceProfile
     from vdpasim.uapi.ioctl import Ioctl
 
 ACCESS_PLATFORM, VERSION_1 = 1 << 33, 1 << 32
@@ -34,13 +35,16 @@ def refused(errno: int, rule: str | None = None, *, inside: int | None = None) -
 class Machine:
     """One process with an open device."""
 
-    def __init__(self, kind: str = "vdpasim_net", kernel: str = "6.12", *, owner: bool = True, **options: Any) -> None:
+    def __init__(
+        self, kind: str | DeviceProfile = "vdpasim_net", kernel: str = "6.12", *, owner: bool = True, **options: Any
+    ) -> None:
         abi = options.pop("abi", "x86_64")
         self.sim = Simulator(kernel, abi=abi, extensions=("vhost-vdpa+miss",))
         self.order = ">" if self.sim.kernel.abi.byteorder == "big" else "<"
         self.path = "/dev/vhost-net"
         if kind != "vhost-net":
-            self.device = self.sim.vdpa.dev_add("dev", mgmtdev=kind, **options)
+            what = {"mgmtdev": kind} if isinstance(kind, str) else {"profile": kind}
+            self.device = self.sim.vdpa.dev_add("dev", **what, **options)
             self.path = self.device.path
         self.process = self.sim.process("vmm")
         self.file: File = self.process.open_nowait(self.path)

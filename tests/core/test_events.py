@@ -65,6 +65,7 @@ def test_numbers_of_kinds_are_stable_because_they_are_on_disks() -> None:
         ("BATCH", 31),
         ("IGNORED", 32),
         ("STILL", 33),
+        ("MOVED", 34),
     ]
 
 

@@ -17,6 +17,7 @@ from vdpasim.core.mm.memory import Memory, PhysicalMemory
 from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.mm.process import FileTable, Task
 from vdpasim.core.mm.rlimit import Rlimits
+from vdpasim.core.vdpa.iova_domain import IovaDomain
 
 if TYPE_CHECKING:
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 
 IMPLEMENTATIONS = [
+    (ports.View, AddressSpace),
+    (ports.View, memory.LiveMm),
+    (ports.View, IovaDomain),
     (ports.Mm, AddressSpace),
     (ports.Mm, memory.LiveMm),
     (ports.Pages, PhysicalMemory),

@@ -113,6 +113,8 @@ class TestContradictions:
             ("notification_queues = 3", "notification_queues: is 3, but the device has 2 queues"),
             ('map = "platform"\nmap_persist = true\naddresses = "va"', 'addresses: must be "pa"'),
             ('map = "platform"\nmap_persist = true\nidentity = 1', "identity: must be 0"),
+            ('map = "dma_map"\naddresses = "file"', 'map: must be "set_map"'),
+            ('addresses = "file"\nidentity = 1', "identity: must be 0: an I/O address is no place in a file"),
             ("identity = 2", "identity: is 2, but address_spaces is 1"),
             ('map = "platform"', "map_persist: must be true"),
             ('map = "platform"\nmap_persist = true\naddress_spaces = 2', "address_spaces: must be 1"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vdpasim.core.events import Kind
 from vdpasim.sim import File, Process, Simulator
 from vdpasim.uapi import errno as E
 from vdpasim.uapi.abi import X86_64
@@ -167,6 +168,40 @@ class TestTheAwaitableFaceIsTheSame:
         features, mask = process.sim.run(main)
         assert (len(features), mask) == (8, POLLIN)
         assert process.open_nowait("/dev/vhost-vdpa-0").ioctl_nowait(GET_FEATURES, bytes(8)) == features
+
+
+class TestAClosedNumber:
+    CALLS = (
+        ("read", 72), ("write", b"x"), ("ioctl", SET_OWNER), ("poll", POLLIN), ("mmap", 4096, 3, 1), ("close",),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("call", CALLS, ids=lambda call: call[0])
+    @pytest.mark.parametrize("watched", [True, False])
+    def test_is_refused_whatever_is_asked_and_the_trace_says_so(
+        self, process: Process, device: File, call: tuple[Any, ...], watched: bool
+    ) -> None:
+        device.close_nowait()
+        heard: list[Event] = []
+        if watched:
+            process.sim.listen(heard.append)
+        name, *args = call
+        with pytest.raises(OSError) as caught:
+            getattr(device, name + "_nowait")(*args)
+        assert (caught.value.errno, caught.value.rule) == (E.EBADF, "vfs.closed")  # type: ignore[attr-defined]
+        told = [event[3:] for event in heard]
+        assert [row[:3] for row in told] == [(Kind.ENTER, name, "fd:3"), (Kind.EXIT, name, "fd:3")] * watched
+        assert [row[3:] for row in told[1:]] == [(-E.EBADF, E.EBADF, "vfs.closed")] * watched
+
+    def test_is_refused_to_an_actor_too_and_stays_free(self, process: Process, device: File) -> None:
+        async def main(sim: Simulator) -> File:
+            await device.aclose()
+            for call in (device.aclose, lambda: device.ioctl(SET_OWNER), lambda: device.mmap(4096, 3, 1)):
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    await call()
+            return await process.open("/dev/vhost-vdpa-0")
+
+        assert process.sim.run(main).fd == device.fd
+        assert device.ioctl_nowait(SET_OWNER) == 0, "the number is that of the new file"
 
 
 class TestIdentity:

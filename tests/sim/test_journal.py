@@ -123,6 +123,20 @@ class TestOperations:
         outcome = again(stream)
         assert (outcome.different, outcome.complete, outcome.events) == ("", True, sim.kernel.seq)
 
+    def test_a_number_that_no_file_has_is_used_again_in_vain(self) -> None:
+        sim, stream = recorded()
+        assert sim.recorder
+        with sim.recorder:
+            file = sim.process("vmm").open_nowait(sim.vdpa.dev_add("net", mgmtdev="vdpasim_net").path)
+            file.close_nowait()
+            for call in (lambda: file.read_nowait(72), lambda: file.write_nowait(b"x"), file.close_nowait):
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    call()
+        calls = [row[2] for row in rows(stream) if isinstance(row, list) and row[0] == "call"]
+        assert calls.count({"closed": 3}) == 3
+        outcome = again(stream)
+        assert (outcome.different, outcome.complete, outcome.events) == ("", True, sim.kernel.seq)
+
 
 class TestLost:
     def test_a_file_made_in_python(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from vdpasim.sim import Simulator
 from vdpasim.sim.replay import OPERATIONS, JournalError, Replay
-from vdpasim.vmm.blk import BlkVmm
+from vdpasim.vmm.blk import RAM, BlkVmm
 
 if TYPE_CHECKING:
     from vdpasim.sim.replay import Outcome
@@ -29,6 +29,7 @@ def journal() -> str:
         await vmm.exec(0x6000_0000_0000)
         await vmm.device.new_owner()
         sim.violation("test.said", "so")
+        sim.memory_moved(vmm.memfd, vmm.process.memfd("huge", RAM))
 
     with sim.journal(stream):
         sim.run(story)

@@ -78,6 +78,24 @@ class TestWhatAStorySees:
         assert [event[3:] for event in heard] == [(Kind.VIOLATION, "history.seen", "as it was told")]
 
 
+class TestMemoryThatMoved:
+    def test_is_told_by_the_names_of_the_objects(self) -> None:
+        sim = Simulator()
+        process = sim.process("vmm")
+        old, new = process.memfd("ram", 4096), process.memfd("huge", 4096)
+        sim.memory_moved(old, new)  # nobody listens
+        heard: list[Any] = []
+        sim.listen(heard.append)
+        sim.memory_moved(old, new)
+        assert [event[3:] for event in heard] == [(Kind.MOVED, "vmm/ram", "vmm/huge")]
+
+    def test_lies_in_memfds(self) -> None:
+        sim = Simulator()
+        process = sim.process("vmm")
+        with pytest.raises(UsageError, match="guest memory lies in memfds"):
+            sim.memory_moved(process.memfd("ram", 4096), process.eventfd())
+
+
 class TestTime:
     def test_begins_at_0_and_moves_when_told(self) -> None:
         sim = Simulator()

@@ -97,6 +97,7 @@ def every_kind(name: str = "d") -> list[Event]:
         (unit, Kind.BATCH, name, 0, 1),
         (unit, Kind.IGNORED, name, "asid", 1),
         (worker, Kind.STILL),
+        (unit, Kind.MOVED, name, "other"),
     ]
     return [(seq, seq * 1000, *body) for seq, body in enumerate(bodies, 1)]
 

@@ -8,7 +8,9 @@ import pytest
 
 from vdpasim.sim import Simulator
 from vdpasim.uapi import virtio_blk as blk
-from vdpasim.vmm.live_disk import UNANSWERED, attempt, disk, occupy, two_spaces, works
+from vdpasim.vmm.blk import DATA_AT, SECTOR
+from vdpasim.vmm.live_disk import UNANSWERED, attempt, by_file, disk, in_another_file, occupy, text, two_spaces, works
+from vdpasim.vmm.live_update import LiveUpdate
 
 if TYPE_CHECKING:
     from vdpasim.vmm.live_update import LiveVmm
@@ -59,3 +61,23 @@ def test_what_occupies_a_place_is_new_memory() -> None:
     assert occupy(process, 1 << 32, 4096).read(0, 4) == bytes(4)
     with pytest.raises(OSError, match="Bad address"):
         process.read((1 << 32) + 4096, 1)
+
+
+def test_a_disk_by_files_works_and_needs_no_addresses() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await by_file(sim)
+        await works(vmm)
+        await works(await LiveUpdate(vmm).skip("remap").run())
+
+    Simulator(V1).run(story)
+
+
+def test_a_block_in_another_file_has_what_it_had() -> None:
+    async def story(sim: Simulator) -> LiveVmm:
+        vmm = await disk(sim)
+        await works(vmm)
+        return await LiveUpdate(vmm).after("map-memory", in_another_file(1)).run()
+
+    vmm = Simulator(V1).run(story)
+    assert [block.memfd.memory.name for block in vmm.blocks] == ["vmm/ram", "vmm/huge", "vmm/block2"]
+    assert vmm.blocks[1].region.read(DATA_AT, SECTOR) == text(1)

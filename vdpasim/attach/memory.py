@@ -59,15 +59,21 @@ class LiveObject:
     number: int
     refs: int = 0
     fd: int | None = None
-    """Keeps the pages while any is pinned."""
+    """Keeps the pages while any is pinned, and the file while anybody has a reference."""
     pins: dict[int, int] = attrs.Factory(dict[int, int])
     """Page of the file -> how often it is pinned."""
+    seen: tuple[int, Mapping] | None = None
+    """A process that maps it, and where: what the first reference looks for a descriptor by."""
 
     def get(self) -> None:
         self.refs += 1
+        if self.seen is not None:
+            self.hold(*self.seen)
+            self.seen = None
 
     def put(self) -> None:
         self.refs -= 1
+        self.let_go()
 
     def hold(self, pid: int, mapping: Mapping) -> bool:
         """Have a descriptor; whether there is one."""
@@ -76,10 +82,37 @@ class LiveObject:
         return self.fd is not None
 
     def let_go(self) -> None:
-        """Close the descriptor unless a page is pinned."""
-        if self.fd is not None and not self.pins:
+        """Close the descriptor unless a page is pinned or somebody has a reference."""
+        if self.fd is not None and not self.pins and self.refs <= 0:
             os.close(self.fd)
             self.fd = None
+
+    # -- as a mapping of the whole shows it; nothing where no descriptor was to be had
+
+    def read(self, offset: int, length: int) -> bytes:
+        if self.fd is None:
+            return b""
+        shown, _ = self._shown(self.fd, offset, length)
+        return os.pread(self.fd, shown, offset).ljust(shown, b"\0")
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        if self.fd is None:
+            return 0
+        # a pwrite behind the last byte would make the file longer
+        shown, fitting = self._shown(self.fd, offset, len(data))
+        if fitting:
+            os.pwrite(self.fd, data[:fitting], offset)
+        return shown
+
+    @staticmethod
+    def _shown(fd: int, offset: int, length: int) -> tuple[int, int]:
+        # how much of a range a mapping has memory for, to the end of the last page, and how much is in the file
+        size = os.fstat(fd).st_size
+        behind = -(-size // PAGE_SIZE) * PAGE_SIZE
+        return max(0, min(length, behind - offset)), max(0, min(length, size - offset))
+
+    def frame(self, offset: int, *, write: bool) -> None:
+        """None, as of :class:`LiveMm`."""
 
 
 @attrs.define(eq=False)
@@ -93,13 +126,16 @@ class LivePages:
     def frame(self, paddr: int, *, write: bool) -> None:
         """None, as of :class:`LiveMm`."""
 
-    def object_of(self, mapping: Mapping) -> LiveObject:
-        """The object behind a mapping that has a file."""
+    def object_of(self, pid: int, mapping: Mapping) -> LiveObject:
+        """The object behind a mapping of a process that has a file."""
         key = mapping.device, mapping.inode
         if key not in self.objects:
             name = f"{mapping.path}[{mapping.device}:{mapping.inode}]"
             self.objects[key] = LiveObject(name, len(self.objects) + 1)
-        return self.objects[key]
+        found = self.objects[key]
+        if found.fd is None and not found.refs:
+            found.seen = pid, mapping
+        return found
 
     def pin(self, obj: LiveObject, page: int) -> int:
         """Pin one page of an object that is held; its physical address."""
@@ -265,7 +301,7 @@ class LiveMm:
         text = read_whole(self._smaps).decode("utf-8", "surrogateescape")
         for mapping in parse_maps(text):
             if mapping.last >= addr:
-                file = self.pages.object_of(mapping) if mapping.inode else None
+                file = self.pages.object_of(self.pid, mapping) if mapping.inode else None
                 yield VmaView(mapping.start, mapping.last, mapping.shared, file, mapping.offset, mapping.special)
 
     def extents(self, addr: int, length: int) -> list[Extent]:
@@ -276,7 +312,7 @@ class LiveMm:
                 break
             size = min(behind, mapping.last + 1) - addr
             if mapping.inode and mapping.shared:
-                name, offset = self.pages.object_of(mapping).name, mapping.offset + addr - mapping.start
+                name, offset = self.pages.object_of(self.pid, mapping).name, mapping.offset + addr - mapping.start
             else:
                 name, offset = f"{self._ident}/private", addr
             _join(found, Extent(name, offset, size))
@@ -300,7 +336,7 @@ class LiveMm:
         mapping = next(self._from(addr), None)
         if mapping is None or mapping.start > addr or not (mapping.writable if write else mapping.readable):
             return None
-        obj = self.pages.object_of(mapping) if mapping.inode and mapping.shared else None
+        obj = self.pages.object_of(self.pid, mapping) if mapping.inode and mapping.shared else None
         if obj is None or not obj.hold(self.pid, mapping):
             unmodelled(self.pages.kernel, self._ident, f"pinning the private page at {addr:#x}")
             raise fail("attach.pin-private")

@@ -104,7 +104,11 @@ def open_object(pid: int, mapping: Mapping) -> int | None:
 
     The process's own descriptors are tried first, then ``map_files``, which needs a capability.
     """
-    for path in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        paths = list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return None  # the process has gone, or is not ours to see
+    for path in paths:
         if _is_behind(path, mapping):
             try:
                 return os.open(path, os.O_RDWR | os.O_CLOEXEC)

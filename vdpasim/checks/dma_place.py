@@ -10,6 +10,9 @@ Which of the four ids a miss gets says why it missed:
   stored in an entry of pinned pages, or an I/O address, after a reset that lost the map. The last has no entry.
 * *fault*: nothing is there; *wrong-object*: something else is.
 
+A device that goes by files has no address to be wrong about: it touches what the file of the UPDATE is, and misses the
+promise only once guest memory has MOVED to another object, to which the promises move with it.
+
 Passthrough to user addresses has no entry and no promise (serial 0).
 """
 
@@ -33,6 +36,8 @@ class Entry:
     promise: Runs
     versions: list[tuple[int, str | None]]
     """(when it was told, who owned the device then)."""
+    moved: int | None = None
+    """When the promise went to another object."""
 
 
 class DmaPlace(Oracle):
@@ -62,6 +67,13 @@ class DmaPlace(Oracle):
         """It promises the same by another address."""
         if serial in self.entries:
             self.entries[serial].versions.append((seq, self._owner(device)[1]))
+
+    def on_moved(self, seq: int, old: str, new: str) -> None:
+        """What was promised is somewhere else."""
+        for entry in self.entries.values():
+            if any(name == old for name, _, _ in entry.promise):
+                entry.promise = tuple((new if name == old else name, at, size) for name, at, size in entry.promise)
+                entry.moved = seq
 
     def on_push(self, seq: int, device: str, asid: int, maps: int, errno: int) -> None:
         """The device was handed what the table says now."""
@@ -113,7 +125,9 @@ class DmaPlace(Oracle):
         elif missing:
             self.tell("dma.fault", f"{who}no memory behind {what}", entry.versions[0][0], version, seq, where=where)
         else:
-            self.tell("dma.wrong-object", who + landed, entry.versions[0][0], version, seq, where=where)
+            if target == "file" and entry.moved is not None:
+                landed += "; the device goes by the file of the UPDATE, and the memory has moved since"
+            self.tell("dma.wrong-object", who + landed, entry.versions[0][0], version, entry.moved, seq, where=where)
 
     def _owner(self, device: str) -> tuple[int, str | None]:
         return self.owners.get(device, (0, None))

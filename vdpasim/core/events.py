@@ -54,6 +54,7 @@ class Kind(enum.IntEnum):
     BATCH = 31
     IGNORED = 32
     STILL = 33
+    MOVED = 34
 
 
 NO_COPY = -1
@@ -95,19 +96,21 @@ LAYOUT: dict[Kind, tuple[str, ...]] = {
     Kind.BATCH: ("device", "asid", "open"),
     Kind.IGNORED: ("device", "what", "value"),
     Kind.STILL: (),
+    Kind.MOVED: ("object", "to"),
 }
 """Field names behind the common four, per kind.
 
 ``asid`` is :data:`NO_COPY` for entries of a device IOTLB (vhost-net's), which is no copy of anything. ``promise`` and
 ``place`` are tuples of ``(object, offset, length)``; ``serial`` is that of the vhost entry (0 for passthrough and for
-the memory table); ``target`` is ``va``, ``pa``, ``passthrough-va`` or ``passthrough-pa``; ``access`` and ``perm`` are
-VHOST_ACCESS masks; errnos are positive numbers.
+the memory table); ``target`` is ``va``, ``pa``, ``file``, ``passthrough-va`` or ``passthrough-pa``; ``access`` and
+``perm`` are VHOST_ACCESS masks; errnos are positive numbers.
 
 A vhost-vdpa file and the device below it have names of their own, ``vhost-vdpa-0`` and ``disk``; ``OPEN`` says which go
 together, and whether the ``family`` is ``vhost-net``, ``vhost-vdpa`` or ``vhost-vdpa+miss``. What the device does
 (``DMA``, ``SPACE``, ``USED``, ``QUIET``, ``IDLE``, ``CONFIG``) bears the name below, everything else the file's.
 
-* ``SPACE``: the address space in which a queue's accesses are resolved from here on; None for physical addresses.
+* ``SPACE``: the address space in which a queue's accesses are resolved from here on; None for physical addresses and
+  for files that the device maps itself.
 * ``PIN``: pages were accounted to an address space, or taken off it, whose count is ``total`` now; ``UNPIN``: a device
   gave the pages of an entry back, by the address the entry had then.
 * ``GONE``: the last user of an address space (``mm``) went, or the last reference to an eventfd (``eventfd``) or to a
@@ -127,6 +130,8 @@ together, and whether the ``family`` is ``vhost-net``, ``vhost-vdpa`` or ``vhost
 * ``BATCH``: BATCH_BEGIN (1) or BATCH_END (0).
 * ``IGNORED``: part of a request was not looked at: ``asid``, or an ``update`` (by its iova) that mapped nothing.
 * ``STILL``: nothing is left to run; not the kernel's, but of whoever plays a story to its end.
+* ``MOVED``: guest memory that lay in one object lies in another from here on, every byte at the offset it had; not the
+  kernel's, but of the program that moved it and says so.
 """
 
 

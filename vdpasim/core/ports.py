@@ -87,6 +87,15 @@ class MemoryObject(Protocol):
     def put(self) -> None:
         """Drop a reference (``fput``)."""
 
+    def read(self, offset: int, length: int) -> bytes:
+        """What a mapping of it shows: up to ``length`` bytes, fewer behind its last page."""
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """A store through a mapping of it: the number of bytes stored before the end of its last page."""
+
+    def frame(self, offset: int, *, write: bool) -> tuple[bytearray, int] | None:
+        """As :meth:`View.frame`, by offset."""
+
 
 class Storage(Protocol):
     """What is behind a simulated disk: a memory object or a file."""
@@ -98,12 +107,30 @@ class Storage(Protocol):
         """Store bytes; what is behind the end grows."""
 
 
-class Mm(Protocol):
-    """One address space (``struct mm_struct``). Reads and writes come up short at the first fault, never raise."""
+class View(Protocol):
+    """Memory by address. Reads and writes come up short at the first fault, never raise."""
 
     @property
     def ident(self) -> str:
         """Stable printable identity, for traces."""
+
+    def read(self, addr: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``addr``; fewer if a page on the way is absent or unreadable."""
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> int:
+        """Store ``data`` at ``addr``; the number of bytes stored before the first absent or unwritable page."""
+
+    def frame(self, addr: int, *, write: bool) -> tuple[bytearray, int] | None:
+        """The bytes of the frame behind an address and the offset of the address in them, good while the version of
+        :class:`Pages` stays; None where only :meth:`read` and :meth:`write` lead.
+        """
+
+    def extents(self, addr: int, length: int) -> list[Extent]:
+        """Which objects lie under the range, in order; stops early at unmapped memory."""
+
+
+class Mm(View, Protocol):
+    """One address space (``struct mm_struct``)."""
 
     @property
     def alive(self) -> bool:
@@ -126,24 +153,10 @@ class Mm(Protocol):
     pinned_vm: int
     """Pages accounted as pinned (``mm->pinned_vm``), moved by the drivers."""
 
-    def read(self, addr: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``addr``; fewer if a page on the way is absent or unreadable."""
-
-    def write(self, addr: int, data: bytes | bytearray | memoryview) -> int:
-        """Store ``data`` at ``addr``; the number of bytes stored before the first absent or unwritable page."""
-
-    def frame(self, addr: int, *, write: bool) -> tuple[bytearray, int] | None:
-        """The bytes of the frame behind an address and the offset of the address in them, good while the version of
-        :class:`Pages` stays; None where only :meth:`read` and :meth:`write` lead.
-        """
-
     def vmas(self, addr: int) -> Iterator[VmaView]:
         """The VMAs in address order, beginning with the first whose last byte is at or above ``addr``
         (``find_vma``).
         """
-
-    def extents(self, addr: int, length: int) -> list[Extent]:
-        """Which objects lie under the range, in order; stops early at unmapped memory."""
 
     def pin(self, addr: int, npages: int, *, write: bool) -> list[Run]:
         """Pin pages long-term (``pin_user_pages``), faulting them in; contiguous neighbours share a :class:`Run`.
@@ -168,13 +181,13 @@ class Pages(Protocol):
         """
 
     def read(self, paddr: int, length: int) -> bytes:
-        """As :meth:`Mm.read`; short where no memory is."""
+        """As :meth:`View.read`; short where no memory is."""
 
     def write(self, paddr: int, data: bytes | bytearray | memoryview) -> int:
-        """As :meth:`Mm.write`; short where no memory is."""
+        """As :meth:`View.write`; short where no memory is."""
 
     def extents(self, paddr: int, length: int) -> list[Extent]:
-        """As :meth:`Mm.extents`, by the object that owned the frame when it was allocated."""
+        """As :meth:`View.extents`, by the object that owned the frame when it was allocated."""
 
     def unpin(self, run: Run, *, dirty: bool) -> None:
         """Release a run got from :meth:`Mm.pin`; a frame whose object has let it go is freed with its last pin."""

@@ -28,7 +28,8 @@ import attrs
 from vdpasim.core.kernel import Point
 from vdpasim.core.rules import KernelError, Rule, hit, register
 from vdpasim.core.vdpa.vdpa import MgmtDev
-from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, create
+from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim
+from vdpasim.core.vdpa.vdpa_sim_create import create
 from vdpasim.devices.profile_keys import QUEUES_MAX, RING_MAX, DeviceProfileError
 from vdpasim.devices.stock import sim_attr
 from vdpasim.uapi.virtio_config import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1

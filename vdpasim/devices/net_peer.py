@@ -28,7 +28,8 @@ import attrs
 from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value, number
-from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create, flag
+from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue
+from vdpasim.core.vdpa.vdpa_sim_create import create, flag
 from vdpasim.core.vdpa.vdpa_sim_net import CONFIG_SIZE, DEFAULT_MTU
 from vdpasim.devices.host import Host, answer
 from vdpasim.devices.peer_device import OF_CTRL_VQ, NetPeer

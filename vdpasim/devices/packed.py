@@ -40,7 +40,7 @@ from vdpasim.uapi.virtio_ring import (
 )
 
 if TYPE_CHECKING:
-    from vdpasim.core.ports import Mm
+    from vdpasim.core.ports import View
 
 
 WRAP = 0x8000
@@ -90,7 +90,7 @@ class PackedRing(Vringh):
     """Slots used since the driver was last thought of."""
 
     def init(
-        self, num: int, desc: int, avail: int, used: int, mm: Mm | None, structs: RingStructs = LITTLE
+        self, num: int, desc: int, avail: int, used: int, mm: View | None, structs: RingStructs = LITTLE
     ) -> bool:
         """Set up for a ring; False, with nothing changed, for a size that is none."""
         if not super().init(num, desc, avail, used, mm, structs):

@@ -216,8 +216,7 @@ class NetPeer(VdpaSim):
         ring.event_idx = self.has(VIRTIO_RING_F_EVENT_IDX)
         if isinstance(ring, PackedRing):
             ring.indirect = self.has(VIRTIO_RING_F_INDIRECT_DESC)
-        mm = self.mm_bound if self.use_va else None
-        started = ring.init(vq.num, vq.desc, vq.driver, vq.device, mm, self.structs)
+        started = ring.init(vq.num, vq.desc, vq.driver, vq.device, self.memory, self.structs)
         if not started or not ring.restore(old.last_avail_idx, old.last_used_idx):
             hit("peer.enable.refused")
             vq.ready = False

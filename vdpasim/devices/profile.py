@@ -73,8 +73,9 @@ class DeviceProfile:
         "set_map",
     )
     addresses: str = key(
-        "what entries hold: pinned physical addresses, or user addresses (of old kernels no device has those)",
-        kinds.choice("pa", "va"),
+        "what entries hold: pinned physical addresses, or user addresses (of old kernels no device has those), whether "
+        "the device goes by those or maps the file behind each entry itself, as VDUSE does",
+        kinds.choice("pa", "va", "file"),
         "pa",
     )
     identity: int = key(
@@ -117,9 +118,15 @@ def _contradictions(p: DeviceProfile) -> Iterator[tuple[str, str]]:
         yield "identity", f"is {p.identity}, but address_spaces is {p.address_spaces}"
     if p.notification_queues > p.queues:
         yield "notification_queues", f"is {p.notification_queues}, but the device has {p.queues} queues"
+    yield from _mapping(p)
+    yield from _stock(p)
+
+
+def _mapping(p: DeviceProfile) -> Iterator[tuple[str, str]]:
     if p.map == "platform":
         yield from _platform(p)
-    yield from _stock(p)
+    elif p.addresses == "file":
+        yield from _by_file(p)
 
 
 def _platform(p: DeviceProfile) -> Iterator[tuple[str, str]]:
@@ -131,6 +138,13 @@ def _platform(p: DeviceProfile) -> Iterator[tuple[str, str]]:
         yield "map_persist", "must be true: a reset of the device does not touch the platform's IOMMU"
     if p.address_spaces != 1:
         yield "address_spaces", "must be 1: there is one domain"
+
+
+def _by_file(p: DeviceProfile) -> Iterator[tuple[str, str]]:
+    if p.map != "set_map":
+        yield "map", 'must be "set_map": a device that maps files is given whole maps'
+    if p.identity:
+        yield "identity", "must be 0: an I/O address is no place in a file"
 
 
 def _stock(p: DeviceProfile) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from vdpasim.core.vhost.vringh import Vringh
 from vdpasim.devices.packed import vring_need_event
 
 if TYPE_CHECKING:
-    from vdpasim.core.ports import Mm
+    from vdpasim.core.ports import View
     from vdpasim.core.vhost.vringh import Iov
 
 
@@ -33,7 +33,7 @@ class SplitRing(Vringh):
     """The used index when the driver was last thought of; None before the first time."""
 
     def init(
-        self, num: int, desc: int, avail: int, used: int, mm: Mm | None, structs: RingStructs = LITTLE
+        self, num: int, desc: int, avail: int, used: int, mm: View | None, structs: RingStructs = LITTLE
     ) -> bool:
         """Set up for a ring; False, with nothing changed, for a size that is none."""
         if not super().init(num, desc, avail, used, mm, structs):

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vdpasim.core.vdpa.vdpa import MgmtDev
-from vdpasim.core.vdpa.vdpa_sim import Behaviour, SimAttr, VdpaSim, create
+from vdpasim.core.vdpa.vdpa_sim import Behaviour, SimAttr, VdpaSim
 from vdpasim.core.vdpa.vdpa_sim_blk import VdpasimBlk, disk_of
+from vdpasim.core.vdpa.vdpa_sim_create import create
 from vdpasim.core.vdpa.vdpa_sim_net import VdpasimNet, configure
 from vdpasim.devices.profile_keys import DeviceProfileError
 from vdpasim.uapi.virtio_ids import VIRTIO_ID_BLOCK, VIRTIO_ID_NET
@@ -53,7 +54,8 @@ def sim_attr(profile: DeviceProfile) -> SimAttr:
         queue_size=profile.queue_size,
         queue_sizes=profile.queue_sizes,
         iova_range=profile.iova_range,
-        use_va=profile.addresses == "va",
+        use_va=profile.addresses != "pa",
+        by_file=profile.addresses == "file",
         ops=operations(profile),
         backend_features=profile.backend_features,
         identity=profile.identity,

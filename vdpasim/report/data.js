@@ -7,7 +7,7 @@ const COLOR = {
   WAKE: "miss", SIGNAL: "kick", KICK: "kick", OWNER: "state", STATUS: "state", FAULT: "bad", VIOLATION: "bad",
   UNMODELLED: "bad", SUSPEND: "state", RING: "state", FEATURES: "state", OPEN: "state", GONE: "state", REMOVE: "state",
   SPACE: "state", PIN: "map", UNPIN: "map", CLEAR: "map", BATCH: "map", USED: "dma", CONFIG: "kick", QUIET: "miss",
-  IDLE: "miss", IGNORED: "miss", STILL: "state",
+  IDLE: "miss", IGNORED: "miss", STILL: "state", MOVED: "map",
 };
 const LANE = 26, GROUP = 18, AXIS = 40, ROW = 22;
 let gutter = 190;

@@ -127,7 +127,7 @@ const GLYPHS = {
   SIGNAL: "left", OWNER: "square", STATUS: "square", FAULT: "cross", VIOLATION: "cross", UNMODELLED: "cross",
   SUSPEND: "pause", RING: "square", FEATURES: "square", OPEN: "square", GONE: "cross", REMOVE: "cross", SPACE: "square",
   PIN: "up", UNPIN: "down", CLEAR: "down", BATCH: "bar", USED: "diamond", CONFIG: "left", QUIET: "ring", IDLE: "ring",
-  IGNORED: "ring", STILL: "pause",
+  IGNORED: "ring", STILL: "pause", MOVED: "diamond",
 };
 function glyph(context, kind, x, y, r) {
   context.beginPath();

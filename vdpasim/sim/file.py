@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from vdpasim.core.fs.file import DriverFile, write_atomic
+from vdpasim.core.fs.file import ClosedFd, DriverFile, OpenFile, write_atomic
 from vdpasim.core.mm.device_page import DevicePage
 from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.core.rules import KernelError
@@ -23,7 +23,6 @@ from vdpasim.sim.journal import Recorder, journaled
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
-    from vdpasim.core.fs.file import OpenFile
     from vdpasim.core.kernel import Call, Steps
     from vdpasim.core.mm.memory import Memory
     from vdpasim.sim.process import Process
@@ -102,13 +101,11 @@ class File:
 
     async def mmap(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
         """mmap(2) of a device: the address; a store there (:meth:`Process.write`) reaches the device."""
-        file = self.open_file
-        return self._mapped(file, await self._wait("mmap", length, prot, flags, offset), prot)
+        return self._mapped(await self._wait("mmap", length, prot, flags, offset), prot)
 
     async def aclose(self) -> None:
         """close(2); the last reference releases the device."""
-        file = self.open_file
-        self.removed()
+        file = self._taken_out()
         self._result(await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, "close"), must=True))
 
     async def __aenter__(self) -> Self:
@@ -140,9 +137,11 @@ class File:
     def _write_atomic(self, data: bytes) -> int | None:
         # the short way of a message, when nothing else can run
         process = self.process
-        kernel = process.sim.kernel
+        kernel, file = process.sim.kernel, self._target
+        if isinstance(file, ClosedFd):
+            return None
         try:
-            ret = write_atomic(self.open_file, process.task, data)
+            ret = write_atomic(file, process.task, data)
         except KernelError as error:
             raise kernel_error(error) from None
         if kernel.ready and not kernel.lazy_workers:
@@ -165,13 +164,11 @@ class File:
 
     def mmap_nowait(self, length: int, prot: int, flags: int, offset: int = 0) -> int:
         """As :meth:`mmap`, without waiting."""
-        file = self.open_file
-        return self._mapped(file, self._nowait("mmap", length, prot, flags, offset), prot)
+        return self._mapped(self._nowait("mmap", length, prot, flags, offset), prot)
 
     def close_nowait(self) -> None:
         """As :meth:`aclose`, without waiting."""
-        file = self.open_file
-        self.removed()
+        file = self._taken_out()
         self._result(hosts.call_nowait(self.process.sim.kernel, lambda: self._submit(file, "close")))
 
     # -- pieces
@@ -191,15 +188,27 @@ class File:
         """The number is free again; whoever removes it closes the file behind it."""
         self.process.task.files.remove(self.fd)
 
-    def _submit(self, file: OpenFile, op: str, *args: Any) -> Call:
+    @property
+    def _target(self) -> OpenFile | ClosedFd:
+        # what a call by this number goes to
+        return self.process.task.files.get(self.fd) or ClosedFd(self.fd)
+
+    def _taken_out(self) -> OpenFile | ClosedFd:
+        # the target of close(), out of the table
+        target = self._target
+        if isinstance(target, OpenFile):
+            self.removed()
+        return target
+
+    def _submit(self, file: OpenFile | ClosedFd, op: str, *args: Any) -> Call:
         return self.process.sim.kernel.submit(self.process.task, file, op, args)
 
     async def _wait(self, op: str, *args: Any) -> Call:
-        file = self.open_file
+        file = self._target
         return await hosts.wait(self.process.sim.kernel, lambda: self._submit(file, op, *args))
 
     def _nowait(self, op: str, *args: Any) -> Call:
-        file = self.open_file
+        file = self._target
         return hosts.call_nowait(self.process.sim.kernel, lambda: self._submit(file, op, *args))
 
     @staticmethod
@@ -208,9 +217,9 @@ class File:
             raise call_error(call)
         return call.ret
 
-    def _mapped(self, file: OpenFile, call: Call, prot: int) -> int:
+    def _mapped(self, call: Call, prot: int) -> int:
         ret = self._result(call)
-        return self.map_page(file, call, prot) if isinstance(call.out, Doorbell) else ret
+        return self.map_page(call.file, call, prot) if isinstance(call.out, Doorbell) else ret
 
     @journaled
     def map_page(self, file: OpenFile, call: Call, prot: int) -> int:

@@ -35,7 +35,7 @@ from zlib import crc32
 
 from vdpasim import __version__
 from vdpasim.core.events import Event, Kind
-from vdpasim.core.fs.file import NodeOpen, OpenFile
+from vdpasim.core.fs.file import ClosedFd, NodeOpen, OpenFile
 from vdpasim.core.kernel import Call, Unit, Worker
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.mm import AddressSpace
@@ -266,6 +266,8 @@ class Recorder:
             return self._files[file]
         if isinstance(file, NodeOpen):
             return file.path
+        if isinstance(file, ClosedFd):
+            return {"closed": file.number}
         if isinstance(file, core.Task):
             return None
         raise Lost(f"a file nobody knows, {file}")

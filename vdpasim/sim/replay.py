@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 import attrs
 
 from vdpasim import __version__
-from vdpasim.core.fs.file import NodeOpen, OpenFile
+from vdpasim.core.fs.file import ClosedFd, NodeOpen, OpenFile
 from vdpasim.core.kernel import Call, InternalError, Unit
 from vdpasim.core.mm.rlimit import CAP_LAST_CAP
 from vdpasim.core.profiles import ProfileError
@@ -44,7 +44,7 @@ LINE_MAX = 64 << 20
 BUFFER_MAX = 64 << 20
 
 OPERATIONS: dict[str, frozenset[str]] = {
-    "sim": frozenset({"process", "inject", "hold", "violation"}),
+    "sim": frozenset({"process", "inject", "hold", "memory_moved", "violation"}),
     "vdpa": frozenset({"dev_add", "dev_del"}),
     "device": frozenset({"link", "arrived", "change_config", "config_changed"}),
     "process": frozenset(
@@ -274,6 +274,8 @@ class Replay:
                 self._fail(f"a task has no {op}")
         elif isinstance(file, str):
             target = NodeOpen(self.kernel, self.sim.nodes, file)
+        elif isinstance(file, dict):
+            target = ClosedFd(int(cast("dict[str, int]", file)["closed"]))
         else:
             number: int = file
             target = self._files[number]

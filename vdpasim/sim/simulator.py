@@ -12,6 +12,7 @@ from random import Random
 from typing import IO, TYPE_CHECKING, Any
 
 from vdpasim.core import profiles, series
+from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Sleep, Unit
 from vdpasim.core.mm import process as core
 from vdpasim.core.mm.memory import PhysicalMemory
@@ -277,6 +278,22 @@ class Simulator:
     def violation(self, ident: str, text: str) -> None:
         """Report what a story itself saw go wrong, in bytes, counts or errnos; it is a finding like those of checks."""
         self.kernel.violation(ident, text)
+
+    @journaled
+    def memory_moved(self, old: File, new: File) -> None:
+        """Say that guest memory which lay in one memfd lies in another now, every byte at the offset it had.
+
+        Promises of the entries made for the old one are about the new one from here on, wherever a device goes on.
+        What a story does not say, checks take for a mistake: the same guest memory in another file is other memory.
+
+        Raises:
+            UsageError: one of them is no memfd.
+        """
+        for file in (old, new):
+            if file.memory is None:
+                raise UsageError(f"{file}: guest memory lies in memfds")
+        if self.kernel.sink and old.memory and new.memory:
+            self.kernel.emit(Kind.MOVED, old.memory.name, new.memory.name)
 
     def choice(self, n: int) -> int:
         """A number from 0 to n-1 drawn from the seed."""

@@ -240,7 +240,7 @@ def _arg(arg: Any) -> Any:
 def _shapes() -> dict[tuple[Kind, str], Callable[[Row, str], Any]]:
     by_name: dict[str, Callable[[Row, str], Any]] = {
         **dict.fromkeys(("op", "file", "device", "target", "what", "id", "text"), text),
-        **dict.fromkeys(("below", "family", "mm", "name", "why"), text),
+        **dict.fromkeys(("below", "family", "mm", "name", "object", "to", "why"), text),
         "args": _args,
         "rule": _text_or_none,
         "promise": _runs,

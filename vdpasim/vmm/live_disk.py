@@ -3,7 +3,8 @@
 Theory. :func:`disk` brings a VMM up and writes a text into one sector for each block of guest memory. After the
 handover :func:`works` reads each sector into its block and compares; :func:`attempt` makes one such request and tells
 how it ended, for stories in which it need not end well. :func:`two_spaces` is a disk that has a second address space,
-and :func:`occupy` lets the new image have something of its own where the old one had a block.
+and :func:`occupy` lets the new image have something of its own where the old one had a block. :func:`by_file` is a disk
+that maps files itself, and :func:`in_another_file` moves a block of guest memory to another file.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from vdpasim.devices.profile import load
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_IOTLB_REMAP, VHOST_BACKEND_F_NEW_OWNER
 from vdpasim.vmm.blk import SECTOR, STATUS_AT
-from vdpasim.vmm.live_update import Block, LiveVmm
+from vdpasim.vmm.live_update import GAP, Block, LiveVmm
 
 if TYPE_CHECKING:
     from vdpasim.sim import Process, Region, Simulator
+    from vdpasim.vmm.live_update import Action, LiveUpdate
 
 UNANSWERED = 0xFF
 """The status byte of a request that the device has not written."""
@@ -61,6 +63,13 @@ async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
     return vmm
 
 
+async def by_file(sim: Simulator) -> LiveVmm:
+    """A disk that goes by files, as VDUSE does, and says that it needs REMAP."""
+    offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
+    profile = attrs.evolve(load("vdpasim_blk-6.12"), addresses="file", identity=0, backend_features=offers)
+    return await disk(sim, profile=profile)
+
+
 async def works(vmm: LiveVmm, *blocks: int) -> None:
     """The device reads each sector into the block of that number, into all of them if none is named.
 
@@ -84,3 +93,18 @@ async def attempt(vmm: LiveVmm, block: int = 0) -> int:
 def occupy(process: Process, addr: int, size: int) -> Region:
     """Give a process memory of its own at an address."""
     return process.mmap(size, process.memfd("heap", size), addr=addr)
+
+
+def in_another_file(number: int) -> Action:
+    """For :meth:`LiveUpdate.after` ``map-memory``: the new image copies a block into huge pages, and uses those."""
+
+    async def copied(update: LiveUpdate) -> None:
+        vmm, block = update.vmm, update.vmm.blocks[number]
+        memfd = vmm.process.memfd("huge", block.size, folio_pages=block.size // 4096)
+        region = vmm.process.mmap(block.size, memfd, addr=update.place(number) + GAP // 2)
+        region.write(0, block.region.read(0, block.size))
+        vmm.process.sim.memory_moved(block.memfd, memfd)
+        block.memfd, block.region = memfd, region
+        vmm.moved(vmm.blocks[0].region)
+
+    return copied

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checks.diagnosis.support import boot, numbers, told, update
+from tests.checks.diagnosis.support import boot, numbers, read, told, update
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_REMAP
 from vdpasim.vmm.blk import IOVA, RAM
+from vdpasim.vmm.live_disk import by_file, in_another_file
 from vdpasim.vmm.live_update import BLOCK, LiveUpdate, LiveVmm
 
 if TYPE_CHECKING:
@@ -140,6 +141,24 @@ def test_a_kernel_that_looks_is_asked_whose_memory_it_is(own: bool) -> None:
             await vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
 
     assert refused(rest, "6.12+live-update-fixed+lu-guard-same-object")[:2] == ([27, 6] if own else [6, 27])
+
+
+@pytest.mark.parametrize("kernel", ["6.12+live-update-v1", "6.12+live-update-fixed+lu-guard-same-object"])
+def test_guest_memory_in_another_file(kernel: str) -> None:
+    async def story(sim: Simulator) -> None:
+        plan = LiveUpdate(await by_file(sim)).after("map-memory", in_another_file(1))
+        with suppress(OSError):
+            await plan.run()
+            await read(sim, plan.vmm, 1)
+
+    assert numbers(story, kernel)[0] == 24
+
+
+def test_a_device_that_goes_by_addresses_follows() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.after("map-memory", in_another_file(1)), block=1)
+
+    assert numbers(story) == []
 
 
 def test_pages_that_are_pinned_again_are_a_cost() -> None:

@@ -12,6 +12,7 @@ from vdpasim.core.fs.file import (
     FIOCLEX,
     FIONBIO,
     FIONCLEX,
+    ClosedFd,
     DriverFile,
     OpenFile,
     unmodelled,
@@ -308,6 +309,12 @@ class TestTheLastReference:
         call = kernel.submit(process.task, opened, "write", (BytesBuffer(b"x"),))
         kernel.run()
         assert (call.ret, call.rule, gate.seen) == (-E.EBADF, "vfs.closed", [("release", "vmm")])
+
+    def test_a_number_that_no_file_has_is_a_call_like_any_other(self, process: Process, gate: Gate) -> None:
+        kernel = process.sim.kernel
+        call = kernel.submit(process.task, ClosedFd(7), "write", (BytesBuffer(b"x"),))
+        kernel.run()
+        assert (str(call.file), call.ret, call.rule, gate.seen) == ("fd:7", -E.EBADF, "vfs.closed", [])
 
 
 class TestOpen:

@@ -122,6 +122,32 @@ class TestSparseness:
         assert phys.statistics().pages == 2
 
 
+class TestAMappingOfTheWhole:
+    @given(st.binary(min_size=1, max_size=9000), st.integers(0, 5 * PAGE_SIZE), st.integers(1, 4 * PAGE_SIZE))
+    def test_is_what_a_process_that_maps_all_of_it_sees(self, data: bytes, offset: int, size: int) -> None:
+        phys = PhysicalMemory()
+        mapped, direct = Memory("mapped", size, phys), Memory("direct", size, phys)
+        mm = AddressSpace("mm", phys)
+        at = mm.mmap(None, 4 * PAGE_SIZE, PROT_READ | PROT_WRITE, shared=True, obj=mapped)
+        for length in (len(data), 1):
+            # behind the mapping is no object's business
+            room = max(0, min(length, 4 * PAGE_SIZE - offset))
+            assert direct.write(offset, data[:room]) == mm.write(at + offset, data[:room])
+            assert direct.read(offset, room) == mm.read(at + offset, room)
+            theirs, ours = mm.frame(at + offset, write=True) if room else None, direct.frame(offset, write=True)
+            if theirs is None or ours is None:
+                assert not room or theirs is ours is None
+            else:
+                assert ours[0][ours[1] : ours[1] + 16] == theirs[0][theirs[1] : theirs[1] + 16]
+
+    def test_nothing_is_behind_its_last_page(self, phys: PhysicalMemory) -> None:
+        memory = Memory("ram", PAGE_SIZE + 1, phys)
+        assert memory.write(2 * PAGE_SIZE - 2, b"abcd") == 2
+        assert (memory.read(2 * PAGE_SIZE - 2, 4), memory.read(2 * PAGE_SIZE, 1)) == (b"ab", b"")
+        assert memory.frame(2 * PAGE_SIZE, write=True) is None
+        assert memory.size == PAGE_SIZE + 1, "a store makes no file longer"
+
+
 class TestFile:
     def test_reads_back_what_is_written_across_pages(self, phys: PhysicalMemory) -> None:
         memory = Memory("ram", 0, phys)

@@ -26,7 +26,7 @@ CATALOGUE: dict[int, str] = {
     21: "UPDATE instead of REMAP",
     22: "INVALIDATE and UPDATE instead of REMAP",
     23: "one thread takes away what another remaps",
-    24: "REMAP leaves a stale file behind the entry",
+    24: "guest memory in another file: REMAP leaves the old one behind the entry",
     25: "one region forgotten",
     26: "REMAP with the wrong address space",
     27: "buffers of the VMM's own remapped as if they were guest memory",
@@ -71,7 +71,6 @@ CATALOGUE: dict[int, str] = {
 """Number -> what is wrong."""
 
 UNTELLABLE: dict[int, str] = {
-    24: "which file a consumer holds behind an entry is no event; no device here reads by file and offset",
     57: "what the guest did to its machine is no request to the device",
     58: "an exit of the guest that nobody acted upon leaves nothing to see",
     61: "no request of VFIO is in these traces",
@@ -85,6 +84,7 @@ PARTLY: dict[int, str] = {
     5: "only in an order of events in which it happens: `vdpasim explore` finds one",
     20: "looks like LU19, which is named first",
     23: "only in an order of events in which it happens",
+    24: "only in a trace that says that guest memory moved",
     32: "a limit that is exactly enough leaves nothing to see; one that is not, because of other pins, does",
     44: "that the eventfd was closed shows; that another one is waited at does not",
     46: "as LU44, and with a finding irq.config-lost or guest.interrupt-lost",

@@ -228,6 +228,8 @@ class Facts:
     """Eventfd -> where its last descriptor went."""
     spaces: list[tuple[int, str, str]] = attrs.Factory(list["tuple[int, str, str]"])
     """(seq, process, the address space it has from here on)."""
+    moves: list[tuple[int, str, str]] = attrs.Factory(list["tuple[int, str, str]"])
+    """(seq, object, object): guest memory that moved from one to the other."""
 
     def found(self, *ids: str, after: int = 0) -> list[int]:
         """Where findings of some ids are."""
@@ -240,7 +242,27 @@ class Facts:
 
     def pinned(self, device: Device) -> bool:
         """Whether a device works with physical addresses."""
-        return any(dma[10] == "pa" and self.of(dma) in device.entries for dma in self.dmas)
+        return self._goes_by(device, "pa")
+
+    def by_file(self, device: Device) -> bool:
+        """Whether a device maps the files behind its entries itself."""
+        return self._goes_by(device, "file")
+
+    def _goes_by(self, device: Device, target: str) -> bool:
+        return any(dma[10] == target and self.of(dma) in device.entries for dma in self.dmas)
+
+    def moved(self, entry: Entry, seq: int) -> list[int]:
+        """Where memory of an entry had moved to another object by then."""
+        objects = {name for name, _, _ in entry.promise}
+        return [at for at, old, _ in self.moves if entry.made < at < seq and old in objects]
+
+    def promise(self, entry: Entry, seq: int) -> tuple[tuple[str, int, int], ...]:
+        """What an entry promises then."""
+        runs = entry.promise
+        for at, old, new in self.moves:
+            if entry.made < at < seq:
+                runs = tuple((new if name == old else name, offset, length) for name, offset, length in runs)
+        return runs
 
     def of(self, dma: Event) -> Entry | None:
         """The entry a DMA went by."""
@@ -298,6 +320,8 @@ class _Reader:
             facts.signals.append(event)
         elif kind == Kind.VIOLATION:
             facts.findings.append((event[4], seq))
+        elif kind == Kind.MOVED:
+            facts.moves.append((seq, event[4], event[5]))
         elif kind in OF_A_DEVICE:
             self._of_device(event, self._below(event))
 

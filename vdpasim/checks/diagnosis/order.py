@@ -29,7 +29,8 @@ def forgotten(facts: Facts) -> Iterator[Match]:
             later = [one.end for one in device.takeovers[number + 1 :]]
             until = later[0] if later else END
             runs = sorted([seq for seq in device.runs if taken.end < seq < until] + _tried(device, taken, until))
-            if runs and not facts.pinned(device) and device.offers_remap:
+            addressed = not facts.pinned(device) and not facts.by_file(device)
+            if runs and addressed and device.offers_remap:
                 yield from _stale(facts, device, taken, runs[0], until)
 
 

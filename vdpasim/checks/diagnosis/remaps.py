@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vdpasim.checks.diagnosis.facts import Call, Device, Entry, Facts
-    from vdpasim.core.events import Event
 
 U64 = 1 << 64
+Runs = tuple[tuple[str, int, int], ...]
+"""(object, offset, length) in order."""
 MESSAGES = ("REMAP", "UPDATE", "INVALIDATE", "BATCH_BEGIN", "BATCH_END")
 
 
@@ -76,12 +77,12 @@ def _by_range(facts: Facts, device: Device, call: Call) -> Iterator[Match]:
         else:
             yield match(8, f"REMAP spans {len(under)} entries", *made, call.end, score=92)
     elif under[0].exactly(call):
-        yield from _exact(device, under[0], call)
+        yield from _exact(facts, device, under[0], call)
     else:
         yield match(7, "REMAP names a part of an entry", *made, call.end, score=92)
 
 
-def _exact(device: Device, entry: Entry, call: Call) -> Iterator[Match]:
+def _exact(facts: Facts, device: Device, entry: Entry, call: Call) -> Iterator[Match]:
     if not any(taken.end < call.seq for taken in device.takeovers):
         return  # no series: REMAP is refused whatever it says
     if any(call.seq < seq < call.end and errno for seq, _, errno in device.pushes):
@@ -96,6 +97,9 @@ def _exact(device: Device, entry: Entry, call: Call) -> Iterator[Match]:
     others = [one for one in device.at(call.seq) if one.asid != entry.asid and one.exactly(call)]
     if others:
         yield match(26, "the same range is in another space, too", entry.made, others[0].made, call.end, score=89)
+    if moved := facts.moved(entry, call.seq):
+        why = "guest memory moved to another file, and REMAP with it was refused"
+        yield match(24, why, entry.made, *moved, call.end, score=90)
     why = "an entry was remapped exactly, and refused: it is other memory"
     known = _guests(device, call)
     yield match(6, why, entry.made, call.end, score=86 if known else 80)
@@ -241,7 +245,12 @@ def places(facts: Facts) -> Iterator[Match]:
         told = [seq for seq in entry.remaps if seq < dma[0]]
         if dma[10] == "pa" or _was_physical(facts, entry, told[-1]):
             yield match(18, "REMAP put a user address in the place of a physical one", told[-1], dma[0], score=93)
-        elif _elsewhere(entry, dma) and not facts.found("iotlb.divergence"):
+        elif not _elsewhere(facts.promise(entry, dma[0]), dma[6] - entry.start, dma[11]):
+            continue
+        elif dma[10] == "file" and (moved := facts.moved(entry, dma[0])):
+            why = "guest memory moved to another file, and the device goes by the one of the UPDATE"
+            yield match(24, why, entry.made, *moved, told[-1], dma[0], score=95)
+        elif not facts.found("iotlb.divergence"):
             yield _wrong(device, entry, told, dma[0], {run[0] for run in dma[11]})
 
 
@@ -249,11 +258,9 @@ def _was_physical(facts: Facts, entry: Entry, before: int) -> bool:
     return any(dma[10] == "pa" and dma[9] == entry.serial and dma[0] < before for dma in facts.dmas)
 
 
-def _elsewhere(entry: Entry, dma: Event) -> bool:
-    # whether the first byte of a DMA is not the one the entry promised
-    iova, place = dma[6], dma[11]
-    at: int = iova - entry.start
-    for name, offset, length in entry.promise:
+def _elsewhere(promise: Runs, at: int, place: Runs) -> bool:
+    # whether the first byte of a DMA is not the one that is promised there
+    for name, offset, length in promise:
         if at < length:
             return bool(place) and tuple(place[0][:2]) != (name, offset + at)
         at -= length

@@ -194,6 +194,27 @@ class NodeOpen:
         return 0
 
 
+@attrs.frozen
+class ClosedFd:
+    """The target of a call by a number that no file has: it is refused like any other, and seen."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.number}"
+
+    def get(self) -> None:
+        """Nothing to count."""
+
+    def put(self, call: Call) -> Steps | None:
+        """Nothing to release."""
+        return None
+
+    def syscall(self, call: Call) -> Steps:
+        """EBADF."""
+        return _refuse("vfs.closed")
+
+
 def write_atomic(file: OpenFile, task: Caller, data: bytes) -> int | None:
     """write(2) of plain bytes without a call object, None if that must not be.
 

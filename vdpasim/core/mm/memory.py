@@ -333,6 +333,33 @@ class Memory:
             folio.mapped -= 1
             self.phys.release(folio)
 
+    # -- through a mapping of the whole
+
+    def read(self, offset: int, length: int) -> bytes:
+        parts: list[bytes] = []
+        for index, at, size in _page_pieces(offset, length):
+            found = self.page(index)
+            if found is None:
+                break
+            parts.append(found[0].read(found[1] * PAGE_SIZE + at, size))
+        return b"".join(parts)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        done = 0
+        for index, at, size in _page_pieces(offset, len(data)):
+            found = self.page(index)
+            if found is None:
+                break
+            found[0].write(found[1] * PAGE_SIZE + at, data[done : done + size])
+            done += size
+        return done
+
+    def frame(self, offset: int, *, write: bool) -> tuple[bytearray, int] | None:
+        found = self.page(offset >> PAGE_SHIFT)
+        return found[0].view(found[1] * PAGE_SIZE + offset % PAGE_SIZE, write=write) if found else None
+
+    # -- through a descriptor
+
     def pread(self, offset: int, length: int) -> bytes:
         """pread(2): short at the end of the object.
 
@@ -341,14 +368,10 @@ class Memory:
         """
         if offset < 0:
             raise fail("mm.file.range")
-        length = max(0, min(length, self.size - offset))
         parts: list[bytes] = []
-        while length > 0:
-            at = offset % PAGE_SIZE
-            part = min(length, PAGE_SIZE - at)
-            found = self.known(offset >> PAGE_SHIFT)
-            parts.append(found[0].read(found[1] * PAGE_SIZE + at, part) if found else bytes(part))
-            offset, length = offset + part, length - part
+        for index, at, size in _page_pieces(offset, min(length, self.size - offset)):
+            found = self.known(index)
+            parts.append(found[0].read(found[1] * PAGE_SIZE + at, size) if found else bytes(size))
         return b"".join(parts)
 
     def pwrite(self, offset: int, data: bytes) -> int:
@@ -362,12 +385,14 @@ class Memory:
         if not data:
             return 0
         self.size = max(self.size, offset + len(data))
-        done = 0
-        while done < len(data):
-            at = (offset + done) % PAGE_SIZE
-            part = min(len(data) - done, PAGE_SIZE - at)
-            found = self.page(offset + done >> PAGE_SHIFT)
-            assert found is not None
-            found[0].write(found[1] * PAGE_SIZE + at, data[done : done + part])
-            done += part
-        return done
+        return self.write(offset, data)
+
+
+def _page_pieces(offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+    # (page, offset in it, bytes) page by page
+    while length > 0:
+        at = offset % PAGE_SIZE
+        size = min(length, PAGE_SIZE - at)
+        yield offset >> PAGE_SHIFT, at, size
+        offset += size
+        length -= size

@@ -10,6 +10,9 @@ In VA mode (``use_va``) the worker borrows the bound address space while it work
 leaves its memory until the pass has ended; if that has died before, the worker does nothing at all. Whether a ring is
 accessed through user addresses is decided when the queue is enabled: is an address space bound?
 
+A kind that goes by files (``by_file``) has no use for the owner's address space: an :class:`IovaDomain` is what its
+entries refer to.
+
 Kept across a reset: queue sizes, config space, the remembered kick. Lost: everything else, callbacks included.
 
 Everything a device kind is, besides what it does with its queues, is in its :class:`SimAttr`. Its last fields are for
@@ -27,9 +30,10 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from vdpasim.core.events import Kind
-from vdpasim.core.kernel import Kernel, Mutex, Point, Steps, Work, Worker
+from vdpasim.core.kernel import Mutex, Point, Steps, Work, Worker
 from vdpasim.core.rules import KernelError, fail, hit
-from vdpasim.core.vdpa.vdpa import Attributes, VdpaBus, VdpaDevice, bad_value, number
+from vdpasim.core.vdpa.iova_domain import IovaDomain
+from vdpasim.core.vdpa.vdpa import VdpaDevice
 from vdpasim.core.vdpa.vdpa_sim_attr import QUEUE_MAX, U64_MAX, SimAttr
 from vdpasim.core.vhost.iotlb import Iotlb
 from vdpasim.core.vhost.vhost import IOTLB_LIMIT
@@ -44,16 +48,12 @@ from vdpasim.uapi.vhost_types import (
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from vdpasim.core.ports import Extent, Mm, Pages
+    from vdpasim.core.ports import Extent, Mm, Pages, View
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vdpa_irq import Interrupt
 
-__all__ = ["QUEUE_MAX", "Behaviour", "SimAttr", "VdpaSim", "VdpasimVirtqueue", "create", "flag"]
-
-ADVERTISED = {"NEW_OWNER": VHOST_BACKEND_F_NEW_OWNER, "IOTLB_REMAP": VHOST_BACKEND_F_IOTLB_REMAP}
-"""Backend features that ``advertise`` names; others by their mask."""
+__all__ = ["QUEUE_MAX", "Behaviour", "SimAttr", "VdpaSim", "VdpasimVirtqueue"]
 
 
 @attrs.frozen
@@ -105,6 +105,8 @@ class VdpaSim(VdpaDevice):
     worker: Worker = attrs.field(kw_only=True)
     features_offered: int = attrs.field(kw_only=True)
     map_limit: int = attrs.field(kw_only=True, default=IOTLB_LIMIT)
+    domain: IovaDomain | None = attrs.field(init=False)
+    """The files it has mapped, if it goes by those."""
     advertise: int | None = attrs.field(kw_only=True, default=None)
     """Backend feature bits of a series that it offers; None: what the series makes it offer. It may lie."""
     vqs: list[VdpasimVirtqueue] = attrs.Factory(list["VdpasimVirtqueue"])
@@ -134,6 +136,7 @@ class VdpaSim(VdpaDevice):
         self.work = Work(self.work_fn)
         self.config_work = Work(self._config_fn)
         self.config_own = bytearray(self.config)
+        self.domain = IovaDomain(self.name + ".files") if self.attr.by_file and self.use_va else None
         enforce = self.kernel.on("F1")
         self.maps = [DeviceMap(Iotlb(self.map_limit, enforce_limit=enforce)) for _ in range(self.attr.nas)]
         self.vqs = [self._new_vq(index) for index in range(self.nvqs)]
@@ -151,6 +154,11 @@ class VdpaSim(VdpaDevice):
     def structs(self) -> RingStructs:
         """The byte order of rings, config space and requests."""
         return ring_structs(self.kernel.abi, self.features)
+
+    @property
+    def memory(self) -> View | None:
+        """What entries refer to; None: physical addresses."""
+        return self.domain or (self.mm_bound if self.use_va else None)
 
     # -- the worker
 
@@ -297,9 +305,8 @@ class VdpaSim(VdpaDevice):
     def _queue_ready(self, vq: VdpasimVirtqueue) -> None:
         # both indices continue from the avail index; the used index in memory is not read
         last_avail_idx = vq.vring.last_avail_idx
-        mm = self.mm_bound if self.use_va else None
         num = self.attr.queue_size if self.kernel.on("bug-ring-max") else vq.num
-        if not vq.vring.init(num, vq.desc, vq.driver, vq.device, mm, self.structs):
+        if not vq.vring.init(num, vq.desc, vq.driver, vq.device, self.memory, self.structs):
             hit("sim.enable.no-size")
         if self.kernel.on("bug-enable-base"):
             last_avail_idx = 0
@@ -439,6 +446,8 @@ class VdpaSim(VdpaDevice):
         one = self.maps[asid]
         one.version += 1
         one.table.reset()
+        if self.domain is not None:
+            self.domain.clear(asid)
         identity = self.kernel.on("passthrough") if self.attr.identity is None else asid < self.attr.identity
         one.passthrough = identity and not one.on_demand
         if one.passthrough:
@@ -464,7 +473,10 @@ class VdpaSim(VdpaDevice):
         """Replace the map; a failure leaves it empty."""
         self._change(asid)
         self.entries += len(table)
-        self.maps[asid].table.copy(table)
+        if self.domain is None:
+            self.maps[asid].table.copy(table)
+        else:
+            self.domain.set_map(asid, table, self.maps[asid].table)
 
     def dma_map(self, asid: int, iova: int, size: int, addr: int, perm: int, serial: int) -> None:
         self._change(asid)
@@ -480,7 +492,7 @@ class VdpaSim(VdpaDevice):
             self._default_map(asid)
 
     def bind_mm(self, mm: Mm) -> None:
-        if not self.use_va:
+        if not self.use_va or self.domain is not None:
             return
         self.mm_bound = mm
         for vq in self.vqs:
@@ -494,101 +506,10 @@ class VdpaSim(VdpaDevice):
         self, index: int, iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]
     ) -> None:
         vring = self.vqs[index].vring
-        space = "va" if vring.mm is not None else "pa"
-        seen = vring.mm.ident if vring.mm is not None else None
+        space = "file" if self.domain is not None else "va" if vring.mm is not None else "pa"
+        seen = vring.mm.ident if vring.mm is not None and self.domain is None else None
         if self.spaces_told.get(index, "") != seen:
             self.spaces_told[index] = seen
             self.kernel.emit(Kind.SPACE, self.name, index, seen)
         target = "passthrough-" + space if vring.map.passthrough else space
         self.kernel.emit(Kind.DMA, self.name, index, iova, length, access, entry.opaque or 0, target, place)
-
-
-def create(
-    bus: VdpaBus,
-    name: str,
-    attributes: Attributes,
-    attr: SimAttr,
-    behaviour: Behaviour,
-    config: bytes = b"",
-    make: Callable[..., VdpaSim] | None = None,
-) -> VdpaSim:
-    """A device of a kind, with the options and attributes given (``vdpasim_create``); config space is zero-extended.
-
-    ``make`` is for devices that no kernel has: what to make instead of a :class:`VdpaSim`.
-
-    Raises:
-        KernelError: EINVAL features that are not a subset, or a malformed option.
-    """
-    kernel = bus.kernel
-    offered = number(attributes, "device_features", attr.features)
-    if offered & ~attr.features:
-        raise fail("sim.dev.features")
-    use_va = attr.use_va and flag(attributes, "use_va") and kernel.on("va-mode")
-    limit = number(attributes, "max_iotlb_entries", IOTLB_LIMIT)
-    if limit < 2:
-        raise bad_value()
-    return (make or VdpaSim)(
-        kernel,
-        name,
-        attr.device_id,
-        attr.nvqs,
-        *_announced(kernel, attr),
-        use_va,
-        _optional_ops(kernel, flag(attributes, "batch_mapping")) if attr.ops is None else _known(kernel, attr.ops),
-        attr=attr,
-        behaviour=behaviour,
-        pages=bus.pages,
-        worker=Worker(kernel, name + ".worker"),
-        features_offered=offered,
-        map_limit=limit,
-        advertise=_advertised(attributes),
-        config=bytearray(config.ljust(attr.config_size, b"\0")),
-    )
-
-
-def _announced(kernel: Kernel, attr: SimAttr) -> tuple[int, int]:
-    # the numbers of groups and of address spaces the bus is told; of old the block device left both out
-    if attr.kind == "vdpasim_blk" and kernel.on("bug-blk-no-groups"):
-        return 0, 0
-    return attr.ngroups or max(attr.groups) + 1, attr.nas
-
-
-def flag(attributes: Attributes, name: str) -> bool:
-    """A module option that is on unless told otherwise, in the words a kernel takes (``kstrtobool``).
-
-    Raises:
-        KernelError: EINVAL any other word.
-    """
-    value = str(attributes.get(name, True)).lower()
-    if value in ("1", "y", "yes", "on", "true", "t"):
-        return True
-    if value in ("0", "n", "no", "off", "false", "f"):
-        return False
-    raise bad_value()
-
-
-def _advertised(attributes: Attributes) -> int | None:
-    # a mask, or names of backend features that series bring
-    given = attributes.get("advertise")
-    if given is None or isinstance(given, int):
-        return given
-    words = given.replace(",", " ").split() if isinstance(given, str) else list(given)
-    if not all(word in ADVERTISED for word in words):
-        raise bad_value()
-    return sum(1 << ADVERTISED[word] for word in dict.fromkeys(words))
-
-
-def _optional_ops(kernel: Kernel, batch_mapping: bool) -> frozenset[str]:
-    ops = {"get_vq_group", "set_group_asid", "suspend", "get_backend_features"}
-    ops |= {"set_map"} if batch_mapping else {"dma_map", "get_vq_size"}
-    if kernel.on("resume"):
-        ops.add("resume")
-    if kernel.on("iotlb-persist"):
-        ops.add("reset_map")
-    return frozenset(ops)
-
-
-def _known(kernel: Kernel, ops: frozenset[str]) -> frozenset[str]:
-    # an operation that the kernel has no word for is not in its drivers either
-    absent = {op for op, switch in (("resume", "resume"), ("reset_map", "iotlb-persist")) if not kernel.on(switch)}
-    return ops - absent

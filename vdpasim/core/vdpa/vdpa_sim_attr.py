@@ -33,6 +33,8 @@ class SimAttr:
     iova_range: tuple[int, int] = (0, U64_MAX)
     use_va: bool = True
     """Entries carry user addresses, on a kernel that has such devices."""
+    by_file: bool = False
+    """Of those it does not use the addresses: it maps the file behind each entry itself."""
     ops: frozenset[str] | None = None
     """Optional operations, as far as a kernel has them; None: vdpa_sim's."""
     backend_features: int | None = None

@@ -24,7 +24,8 @@ from vdpasim.core.ports import PAGE_SHIFT
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vdpa.ramdisk import CHUNK, SECTOR, Ramdisk
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value
-from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create, flag
+from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue
+from vdpasim.core.vdpa.vdpa_sim_create import create, flag
 from vdpasim.core.vhost.virtio_byteorder import LITTLE
 from vdpasim.core.vhost.vringh import NOWHERE, IotlbMiss
 from vdpasim.uapi import virtio_blk as blk

@@ -29,7 +29,8 @@ from vdpasim.core.kernel import Point, Steps
 from vdpasim.core.ports import PAGE_SHIFT
 from vdpasim.core.rules import KernelError, hit
 from vdpasim.core.vdpa.vdpa import Attributes, MgmtDev, VdpaBus, VdpaDevice, bad_value, number
-from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue, create
+from vdpasim.core.vdpa.vdpa_sim import SimAttr, VdpaSim, VdpasimVirtqueue
+from vdpasim.core.vdpa.vdpa_sim_create import create
 from vdpasim.core.vhost.virtio_byteorder import LITTLE
 from vdpasim.core.vhost.vringh import NOWHERE, IotlbMiss, Iov
 from vdpasim.uapi import virtio_net as net

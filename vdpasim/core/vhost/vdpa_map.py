@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     from vdpasim.core.vdpa.vdpa import VdpaDevice
     from vdpasim.core.vhost.vhost_msg import IotlbMsg
 
+
+@attrs.frozen(eq=False)
+class MapFile:
+    """The file behind an entry of user addresses (``struct vdpa_map_file``)."""
+
+    file: MemoryObject
+    offset: int
+    """Where in it the entry begins, in bytes; an entry that begins in a hole has one that wrapped."""
+
+
 PIN_CHUNK = PAGE_SIZE // 8
 """Pages pinned at a time: as many as fit a page of pointers."""
 
@@ -100,8 +110,9 @@ class AddressSpaces:
                     if uaddr < vma.start:
                         hit("vdpa.va.hole")
                     vma.file.get()
+                    behind = MapFile(vma.file, vma.offset + uaddr - vma.start & U64_MAX)
                     try:
-                        self.map(mm, asid, iova, piece, uaddr, msg.perm, vma.file)
+                        self.map(mm, asid, iova, piece, uaddr, msg.perm, behind)
                     except KernelError:
                         vma.file.put()
                         raise
@@ -170,11 +181,11 @@ class AddressSpaces:
         return list(pending)
 
     def map(
-        self, mm: Mm, asid: int, iova: int, size: int, addr: int, perm: int, file: MemoryObject | None
+        self, mm: Mm, asid: int, iova: int, size: int, addr: int, perm: int, behind: MapFile | None
     ) -> None:
         """Add one entry and tell the device (``vhost_vdpa_map``); a refusal takes the entry out again."""
         table = self.tables[asid]
-        (entry,) = table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, file)
+        (entry,) = table.add_range(iova, iova + size - 1 & U64_MAX, addr, perm, behind)
         if self.kernel.sink:
             space = mm if self.device.use_va else self.pages
             promise = tuple(space.extents(addr, size))
@@ -243,7 +254,7 @@ class AddressSpaces:
 
     def _release(self, mm: Mm | None, entry: IotlbMap) -> None:
         if self.device.use_va:
-            entry.opaque.put()  # the file behind the mapping (``struct vdpa_map_file``)
+            entry.opaque.file.put()
             return
         npages = (entry.last - entry.start + 1) // PAGE_SIZE
         if self.kernel.sink:

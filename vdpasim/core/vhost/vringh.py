@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vdpasim.core.kernel import Kernel
-    from vdpasim.core.ports import Extent, Mm, Pages
+    from vdpasim.core.ports import Extent, Pages, View
     from vdpasim.core.vhost.iotlb import Iotlb, IotlbMap
 
 STRIDE = 16
@@ -148,8 +148,8 @@ class Vringh:
     used: int = 0
     last_avail_idx: int = 0
     last_used_idx: int = 0
-    mm: Mm | None = None
-    """The address space entries refer to; None: physical addresses."""
+    mm: View | None = None
+    """What entries refer to: an address space, or the files a device has mapped; None: physical addresses."""
     structs: RingStructs = LITTLE
     used_idx_access: int = attrs.field(init=False)
     """The permission that is asked for the write of used->idx."""
@@ -157,7 +157,7 @@ class Vringh:
     """Page of I/O addresses -> where its bytes are, as far as one mapping and one frame reach."""
     _writes: dict[int, Window] = attrs.field(init=False, factory=dict["int", "Window"])
     _placed: PlacedRing | None = attrs.field(init=False, default=None)
-    _seen: tuple[DeviceMap | None, int, int, Mm | None] = attrs.field(init=False, default=(None, 0, 0, None))
+    _seen: tuple[DeviceMap | None, int, int, View | None] = attrs.field(init=False, default=(None, 0, 0, None))
     """The map, its version, that of memory, and the address space that the windows are good for."""
     on_dma: DmaObserver = attrs.field(kw_only=True)
     device: str = attrs.field(kw_only=True, default="")
@@ -169,7 +169,7 @@ class Vringh:
         self.used_idx_access = VHOST_ACCESS_RO if self.kernel.on("used-idx-read-perm") else VHOST_ACCESS_WO
 
     def init(
-        self, num: int, desc: int, avail: int, used: int, mm: Mm | None, structs: RingStructs = LITTLE
+        self, num: int, desc: int, avail: int, used: int, mm: View | None, structs: RingStructs = LITTLE
     ) -> bool:
         """Set up for a ring; False, with nothing changed, for a size that is none (``vringh_init_iotlb``)."""
         if not num or num > 0xFFFF or num & (num - 1):
