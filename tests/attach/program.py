@@ -22,7 +22,7 @@ class Ram:
     """The memory, with the two calls a guest driver wants of a region."""
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("ram")
+        self.fd = os.memfd_create("ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, SIZE)
         self.map = mmap.mmap(self.fd, SIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 

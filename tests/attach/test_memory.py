@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +16,14 @@ from vdpasim.core.rules import KernelError
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.attach.conftest import Machine, RealProgram
+    from vdpasim.attach.procfs import Mapping
 
 PROT_NONE, PROT_READ, PROT_RW = 0, 1, 3
+F_SEAL_FUTURE_WRITE = 0x10
+"""linux/fcntl.h; Python has no name for it."""
 
 
 class TestAccess:
@@ -191,9 +198,9 @@ class TestObjects:
         obj = LiveObject("short", 1, fd=fd)
         pages.objects["00:00", 1] = obj
         paddr = pages.pin(obj, 0)
-        assert pages.write(paddr + 90, b"x" * 20) == 10
+        assert pages.write(paddr + 90, b"x" * 20) == 20, "the page is whole"
         assert os.fstat(fd).st_size == 100
-        assert pages.read(paddr + 90, 20) == b"x" * 10
+        assert pages.read(paddr + 90, 20) == b"x" * 10 + bytes(10), "and its rest is nobody's"
         pages.unpin(Run(paddr, 1), dirty=True)
         assert obj.fd is None
 
@@ -216,7 +223,13 @@ class TestObjects:
         assert obj.read(0xFFFE, 100) == bytes(2), "what is behind the last page is no memory"
         assert (obj.write(0xFFFE, b"abc"), obj.write(0x20000, b"x")) == (2, 0)
         obj.put()
-        assert (obj.refs, obj.fd, obj.read(0x1234, 5), obj.write(0x1234, b"x")) == (0, None, b"", 0)
+        assert (obj.refs, obj.fd) == (0, None)
+        assert machine.events == []
+        assert (obj.read(0x1234, 5), obj.write(0x1234, b"x")) == (b"", 0)
+        assert [(event[3], event[5]) for event in machine.events] == [
+            (Kind.UNMODELLED, "reading a file without a descriptor"),
+            (Kind.UNMODELLED, "writing a file without a descriptor"),
+        ]
 
     def test_the_last_page_is_whole_and_its_rest_is_nobodys(self, machine: Machine, program: RealProgram) -> None:
         obj = self.object_at(machine, program)
@@ -234,6 +247,58 @@ class TestObjects:
         program.kill()
         obj.get()
         assert (obj.fd, obj.read(0, 4), obj.write(0, b"x")) == (None, b"", 0)
+
+    def test_a_later_mapping_may_lead_to_it(self, machine: Machine, program: RealProgram) -> None:
+        pages, mapping = LivePages(machine.kernel), self.mapping_at(machine, program)
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+        obj = pages.object_of(gone.pid, mapping)
+        obj.get()
+        assert (obj.fd, obj.seen) == (None, None), "looked for once, and not again for each reference"
+        assert pages.object_of(program.pid, mapping) is obj
+        obj.get()
+        assert obj.read(0, 4) == bytes(4)
+        obj.put()
+        assert obj.fd is not None
+        obj.put()
+        assert obj.fd is None
+
+    def test_a_pin_keeps_it_beside_a_reference(self, machine: Machine, program: RealProgram) -> None:
+        obj = self.object_at(machine, program)
+        obj.get()
+        (run,) = machine.task.mm.pin(program.at["addr"], 1, write=True)
+        machine.pages.unpin(run, dirty=True)
+        assert obj.fd is not None
+        (run,) = machine.task.mm.pin(program.at["addr"], 1, write=True)
+        obj.put()
+        assert obj.fd is not None
+        machine.pages.unpin(run, dirty=True)
+        assert obj.fd is None
+
+    def test_what_cannot_be_written_by_a_descriptor_is_said_aloud(
+        self, machine: Machine, program: RealProgram
+    ) -> None:
+        obj = self.object_at(machine, program)
+        obj.get()
+        assert obj.fd is not None
+        fcntl.fcntl(obj.fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+        assert obj.write(0, b"x") == 0
+        assert [event[3:] for event in machine.events] == [
+            (Kind.UNMODELLED, obj.name, "pwrite: Operation not permitted")
+        ]
+        obj.put()
+
+    def test_nor_what_cannot_be_read(self, machine: Machine, tmp_path: Path) -> None:
+        path = tmp_path / "disk"
+        path.write_bytes(bytes(PAGE_SIZE))
+        obj = LiveObject("disk", 1, fd=os.open(path, os.O_WRONLY), kernel=machine.kernel)
+        assert obj.read(0, 4) == b""
+        assert [event[3:] for event in machine.events] == [(Kind.UNMODELLED, "disk", "pread: Bad file descriptor")]
+        obj.let_go()
+
+    @staticmethod
+    def mapping_at(machine: Machine, program: RealProgram) -> Mapping:
+        return next(one for one in machine.task.mm.mappings() if one.start == program.at["addr"])
 
     @staticmethod
     def object_at(machine: Machine, program: RealProgram) -> LiveObject:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checks import stories
 from tests.checks.support import feed
-from vdpasim.checks.dma_place import DmaPlace, Runs, cut, show
+from vdpasim.checks.dma_place import DmaPlace, Runs, cut, show, taken_along
 from vdpasim.core.events import Kind
 from vdpasim.uapi import virtio_blk as blk
 from vdpasim.vmm.blk import RAM, SECTOR
@@ -92,10 +92,21 @@ def test_a_promise_moves_with_the_memory(check: DmaPlace, target: str) -> None:
     assert at in check.findings[0].steps
 
 
-def test_a_device_that_goes_by_files_is_told_to_have_the_old_one(check: DmaPlace) -> None:
-    moved(check)
-    dma(check, (("ram", 0x10, 16),), target="file")
-    assert "the device goes by the file of the UPDATE, and the memory has moved since" in check.findings[0].text
+@pytest.mark.parametrize(
+    ("target", "moves", "told"), [("file", True, True), ("va", True, False), ("file", False, False)]
+)
+def test_a_device_that_goes_by_files_is_told_to_have_the_old_one(
+    check: DmaPlace, target: str, moves: bool, told: bool
+) -> None:
+    if moves:
+        moved(check)
+    dma(check, (("ram" if moves else "heap", 0x10, 16),), target=target)
+    sentence = "the device goes by the file of the UPDATE, and the memory has moved since"
+    assert (sentence in check.findings[0].text) is told
+
+
+def test_each_run_of_a_promise_keeps_its_place() -> None:
+    assert taken_along((("a", 8, 4), ("b", 16, 2), ("a", 0, 1)), "a", "c") == (("c", 8, 4), ("b", 16, 2), ("c", 0, 1))
 
 
 def test_other_memory_stays(check: DmaPlace) -> None:

@@ -35,7 +35,7 @@ BUDGETS = [
 """Race, strategy, schedules that must be enough from each seed, where the slowest seed finds it, what is found."""
 
 TWINS = {
-    "close_write": 126,
+    "close_write": 147,
     "kick_suspend": 58,
     "invalidate_update": 694,
     "backend_fd": 6,

@@ -79,6 +79,18 @@ class TestRows:
         assert good
         assert all(one["d"]["promise"] == one["d"]["place"] for one in good)
 
+    def test_a_promise_moves_with_the_memory(self) -> None:
+        dma = "w", Kind.DMA, "d", 0, 0x1010, 16, 1, 7, "file"
+        events: list[Event] = [
+            (1, 0, "u", Kind.MAP, "d", 0, 7, 0x1000, 0x1FFF, 0x5000, 3, (("ram", 0, 4096),)),
+            (2, 0, "u", Kind.MOVED, "ram", "huge"),
+            (3, 0, *dma, (("huge", 16, 16),)),
+            (4, 0, *dma, (("ram", 16, 16),)),
+        ]
+        told = [row(data(trace_text(events)), seq)["d"] for seq in (3, 4)]
+        assert [one["promise"] for one in told] == [["huge+0x10 (16 bytes)"]] * 2
+        assert [bool(one["bad"]) for one in told] == [False, True]
+
     def test_bytes_without_memory_are_counted(self) -> None:
         event = (1, 0, "w", Kind.DMA, "d", 0, 0x1000, 20, 1, 0, "va", (("ram", 0, 12),))
         told = row(data(trace_text([event])), 1)["d"]

@@ -126,13 +126,14 @@ class TestDamage:
             '["op",["sim"],"process",[{"odd":1}],{},null]', '["signal",3]', '["check","xyz"]', '["time","a"]',
             '["op",["sim"],"process",[{"bytes":"0","length":3}],{},null]', '["state",{"limits":[1]}]',
             '["op",["vdpa"],"dev_add",["a"],{"model":{"model":"/no/such.py","digest":"00"}},null]',
-            '["state",{"lifted":[9]}]', '["call",0,{},"ioctl",[]]',
+            '["state",{"lifted":[9]}]', '["call",0,{},"ioctl",[]]', '["call",0,{"closed":1e400},"ioctl",[]]',
+            '["call",0,{"closed":"7"},"ioctl",[]]', '["call",0,{"closed":3.5},"ioctl",[]]',
             '["op",["sim"],"process",[{"bytes":"00","length":99999999999}],{},null]',
         ],
     )  # fmt: skip
     def test_of_a_line(self, journal: str, line: str) -> None:
         head = journal.splitlines(keepends=True)[0]
-        made = '["op",["sim"],"process",["vmm"],{},null]\n' if "limits" in line else ""
+        made = '["op",["sim"],"process",["vmm"],{},null]\n' if "limits" in line or "closed" in line else ""
         number = 3 if made else 2
         assert refused(head + made + line + "\n").startswith(f"journal:{number}: ")
 

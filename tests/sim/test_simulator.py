@@ -89,6 +89,20 @@ class TestMemoryThatMoved:
         sim.memory_moved(old, new)
         assert [event[3:] for event in heard] == [(Kind.MOVED, "vmm/ram", "vmm/huge")]
 
+    def test_may_have_lost_its_descriptor(self) -> None:
+        sim = Simulator()
+        process = sim.process("vmm")
+        old, new = process.memfd("ram", 4096), process.memfd("huge", 4096)
+        memory = old.memory
+        assert memory is not None
+        old.close_nowait()
+        heard: list[Any] = []
+        sim.listen(heard.append)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            sim.memory_moved(old, new)
+        sim.memory_moved(memory, new)
+        assert [event[4:] for event in heard] == [("vmm/ram", "vmm/huge")]
+
     def test_lies_in_memfds(self) -> None:
         sim = Simulator()
         process = sim.process("vmm")

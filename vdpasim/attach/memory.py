@@ -63,7 +63,9 @@ class LiveObject:
     pins: dict[int, int] = attrs.Factory(dict[int, int])
     """Page of the file -> how often it is pinned."""
     seen: tuple[int, Mapping] | None = None
-    """A process that maps it, and where: what the first reference looks for a descriptor by."""
+    """A process that maps it, and where: what a reference looks for a descriptor by."""
+    kernel: Kernel | None = None
+    """Where it is said that there was no way to it."""
 
     def get(self) -> None:
         self.refs += 1
@@ -87,22 +89,36 @@ class LiveObject:
             os.close(self.fd)
             self.fd = None
 
-    # -- as a mapping of the whole shows it; nothing where no descriptor was to be had
+    # -- as a mapping of the whole shows it; where that cannot be had, nothing, and loudly
 
     def read(self, offset: int, length: int) -> bytes:
         if self.fd is None:
+            self._unmodelled("reading a file without a descriptor")
             return b""
         shown, _ = self._shown(self.fd, offset, length)
-        return os.pread(self.fd, shown, offset).ljust(shown, b"\0")
+        try:
+            return os.pread(self.fd, shown, offset).ljust(shown, b"\0")
+        except OSError as error:
+            self._unmodelled(f"pread: {error.strerror}")
+            return b""
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         if self.fd is None:
+            self._unmodelled("writing a file without a descriptor")
             return 0
         # a pwrite behind the last byte would make the file longer
         shown, fitting = self._shown(self.fd, offset, len(data))
-        if fitting:
-            os.pwrite(self.fd, data[:fitting], offset)
+        try:
+            if fitting:
+                os.pwrite(self.fd, data[:fitting], offset)
+        except OSError as error:  # sealed, or of a file system whose files are only mapped
+            self._unmodelled(f"pwrite: {error.strerror}")
+            return 0
         return shown
+
+    def _unmodelled(self, what: str) -> None:
+        if self.kernel is not None:
+            unmodelled(self.kernel, self.name, what)
 
     @staticmethod
     def _shown(fd: int, offset: int, length: int) -> tuple[int, int]:
@@ -131,9 +147,9 @@ class LivePages:
         key = mapping.device, mapping.inode
         if key not in self.objects:
             name = f"{mapping.path}[{mapping.device}:{mapping.inode}]"
-            self.objects[key] = LiveObject(name, len(self.objects) + 1)
+            self.objects[key] = LiveObject(name, len(self.objects) + 1, kernel=self.kernel)
         found = self.objects[key]
-        if found.fd is None and not found.refs:
+        if found.fd is None:
             found.seen = pid, mapping
         return found
 
@@ -153,8 +169,8 @@ class LivePages:
 
     def read(self, paddr: int, length: int) -> bytes:
         parts: list[bytes] = []
-        for fd, offset, size in self._pieces(paddr, length):
-            part = os.pread(fd, size, offset)
+        for obj, offset, size in self._pieces(paddr, length):
+            part = obj.read(offset, size)
             parts.append(part)
             if len(part) < size:
                 break
@@ -162,11 +178,10 @@ class LivePages:
 
     def write(self, paddr: int, data: bytes | bytearray | memoryview) -> int:
         done = 0
-        for fd, offset, size in self._pieces(paddr, len(data)):
-            # a pwrite behind the last byte would make the file longer
-            fitting = min(size, max(0, os.fstat(fd).st_size - offset))
-            done += os.pwrite(fd, data[done : done + fitting], offset)
-            if fitting < size:
+        for obj, offset, size in self._pieces(paddr, len(data)):
+            stored = obj.write(offset, data[done : done + size])
+            done += stored
+            if stored < size:
                 break
         return done
 
@@ -180,12 +195,12 @@ class LivePages:
             _join(found, Extent(obj.name, page * PAGE_SIZE + at % PAGE_SIZE, size))
         return found
 
-    def _pieces(self, paddr: int, length: int) -> Iterator[tuple[int, int, int]]:
+    def _pieces(self, paddr: int, length: int) -> Iterator[tuple[LiveObject, int, int]]:
         for at, size in page_pieces(paddr, length):
             place = self._page(at)
-            if place is None or place[0].fd is None:
+            if place is None:
                 return
-            yield place[0].fd, place[1] * PAGE_SIZE + at % PAGE_SIZE, size
+            yield place[0], place[1] * PAGE_SIZE + at % PAGE_SIZE, size
 
     def _page(self, paddr: int) -> tuple[LiveObject, int] | None:
         # the pinned page at a physical address

@@ -72,7 +72,7 @@ class DmaPlace(Oracle):
         """What was promised is somewhere else."""
         for entry in self.entries.values():
             if any(name == old for name, _, _ in entry.promise):
-                entry.promise = tuple((new if name == old else name, at, size) for name, at, size in entry.promise)
+                entry.promise = taken_along(entry.promise, old, new)
                 entry.moved = seq
 
     def on_push(self, seq: int, device: str, asid: int, maps: int, errno: int) -> None:
@@ -154,6 +154,11 @@ def cut(runs: Runs, offset: int, length: int) -> Runs:
         else:
             out.append((name, at + skipped, part))
     return tuple(out)
+
+
+def taken_along(runs: Runs, old: str, new: str) -> Runs:
+    """The runs once memory moved from one object to another."""
+    return tuple((new if name == old else name, at, size) for name, at, size in runs)
 
 
 def show(runs: Runs) -> str:

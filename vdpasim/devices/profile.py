@@ -73,8 +73,8 @@ class DeviceProfile:
         "set_map",
     )
     addresses: str = key(
-        "what entries hold: pinned physical addresses, or user addresses (of old kernels no device has those), whether "
-        "the device goes by those or maps the file behind each entry itself, as VDUSE does",
+        "what entries hold: pinned physical addresses (pa), user addresses (va), or user addresses that the device has "
+        "no use for, because it maps the file behind each entry itself as VDUSE does (file); old kernels: always pa",
         kinds.choice("pa", "va", "file"),
         "pa",
     )

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vdpasim.core.fs.file import OpenFile
+from vdpasim.core.fs.file import ClosedFd, OpenFile
 from vdpasim.core.kernel import Call, Unit, Worker
 from vdpasim.core.uaccess import BytesBuffer
 from vdpasim.core.vhost.net import VhostNet
@@ -70,6 +70,8 @@ def local(unit: Unit) -> bool:
     kernel = unit.kernel
     if not isinstance(unit, Call) or kernel.faults is not None or kernel.barrier is not None:
         return False
+    if isinstance(unit.file, ClosedFd):
+        return True  # the number was looked up when the call began
     ops = unit.file.ops if isinstance(unit.file, OpenFile) else None
     if not isinstance(ops, VhostVdpa | VhostNet) or unit.result is not None:
         return False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vdpasim.checks.dma_place import cut
+from vdpasim.checks.dma_place import cut, taken_along
 from vdpasim.core.events import LAYOUT, Event, Kind, OpenCalls
 from vdpasim.trace.export_strace import head
 from vdpasim.trace.lanes import MACHINE, NOBODY, Racing, lane_of
@@ -126,6 +126,9 @@ class Model:
             self._changes.setdefault((event[4], str(event[5])), []).append(event[0])
         if kind == Kind.MAP:
             self._promises[event[6]] = (event[7], event[11])
+        elif kind == Kind.MOVED:
+            for serial, (start, promise) in self._promises.items():
+                self._promises[serial] = (start, taken_along(promise, event[4], event[5]))
         elif kind == Kind.DMA:
             row["d"] = self._dma(*event[6:])
 

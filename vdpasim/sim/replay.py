@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from operator import index
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
@@ -275,7 +276,7 @@ class Replay:
         elif isinstance(file, str):
             target = NodeOpen(self.kernel, self.sim.nodes, file)
         elif isinstance(file, dict):
-            target = ClosedFd(int(cast("dict[str, int]", file)["closed"]))
+            target = ClosedFd(index(cast("dict[str, int]", file)["closed"]))
         else:
             number: int = file
             target = self._files[number]

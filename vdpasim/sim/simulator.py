@@ -15,7 +15,7 @@ from vdpasim.core import profiles, series
 from vdpasim.core.events import Kind
 from vdpasim.core.kernel import Kernel, Sleep, Unit
 from vdpasim.core.mm import process as core
-from vdpasim.core.mm.memory import PhysicalMemory
+from vdpasim.core.mm.memory import Memory, PhysicalMemory
 from vdpasim.core.mm.mm import AddressSpace
 from vdpasim.core.mm.rlimit import Rlimits
 from vdpasim.core.vhost.net import VhostNetNode
@@ -280,20 +280,28 @@ class Simulator:
         self.kernel.violation(ident, text)
 
     @journaled
-    def memory_moved(self, old: File, new: File) -> None:
-        """Say that guest memory which lay in one memfd lies in another now, every byte at the offset it had.
+    def memory_moved(self, old: File | Memory, new: File | Memory) -> None:
+        """Say that guest memory which lay in one object lies in another now, every byte at the offset it had.
 
         Promises of the entries made for the old one are about the new one from here on, wherever a device goes on.
         What a story does not say, checks take for a mistake: the same guest memory in another file is other memory.
 
+        Args:
+            old: a memfd, or what is behind one that was closed (:attr:`File.memory`).
+            new: as ``old``.
+
         Raises:
+            OSError: EBADF the descriptor is closed.
             UsageError: one of them is no memfd.
         """
-        for file in (old, new):
-            if file.memory is None:
-                raise UsageError(f"{file}: guest memory lies in memfds")
-        if self.kernel.sink and old.memory and new.memory:
-            self.kernel.emit(Kind.MOVED, old.memory.name, new.memory.name)
+        names: list[str] = []
+        for one in (old, new):
+            memory = one if isinstance(one, Memory) else one.memory
+            if memory is None:
+                raise UsageError(f"{one}: guest memory lies in memfds")
+            names.append(memory.name)
+        if self.kernel.sink:
+            self.kernel.emit(Kind.MOVED, *names)
 
     def choice(self, n: int) -> int:
         """A number from 0 to n-1 drawn from the seed."""

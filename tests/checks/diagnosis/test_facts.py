@@ -62,6 +62,22 @@ def test_entries_have_lives() -> None:
         assert not entry.remapped(0, taken.end)
 
 
+def test_a_promise_moves_with_memory_that_was_there() -> None:
+    mapped = "vmm", Kind.MAP, "vhost-vdpa-0", 0
+    a_to_b, b_to_c, other = (("main", Kind.MOVED, *pair) for pair in (("a", "b"), ("b", "c"), ("x", "y")))
+    first = (*mapped, 1, 0x1000, 0x1FFF, 0, 3, (("a", 16, 4096),))
+    second = (*mapped, 2, 0x2000, 0x2FFF, 0, 3, (("a", 0, 4096),))
+    facts = gather(made(a_to_b, first, a_to_b, other, second, b_to_c))
+    one, two = facts.entries[1], facts.entries[2]
+    assert [facts.promise(one, seq) for seq in (3, 4, 6, 7)] == [
+        ((("a", 16, 4096),), []),
+        ((("b", 16, 4096),), [3]),
+        ((("b", 16, 4096),), [3]),
+        ((("c", 16, 4096),), [3, 6]),
+    ]
+    assert facts.promise(two, 7) == ((("a", 0, 4096),), []), "made behind the move: it means what it says"
+
+
 def test_a_batch_is_open_or_not() -> None:
     facts = gather(events())
     (device,) = facts.devices.values()

@@ -9,6 +9,7 @@ from vdpasim.checks.diagnosis import diagnose
 from vdpasim.core.events import Kind
 from vdpasim.sim import Simulator
 from vdpasim.vmm.blk import BlkVmm
+from vdpasim.vmm.live_disk import by_file
 from vdpasim.vmm.live_update import LiveUpdate
 
 
@@ -38,6 +39,14 @@ def test_a_device_that_pins_needs_none() -> None:
         await update(sim, lambda plan: plan)
 
     assert numbers(story, use_va=False) == []
+
+
+def test_a_device_that_maps_files_itself_needs_none() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await LiveUpdate(await by_file(sim)).skip("remap").run()
+        await read(sim, vmm, 1)
+
+    assert numbers(story) == []
 
 
 def test_one_forgotten() -> None:

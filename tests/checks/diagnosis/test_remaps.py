@@ -154,6 +154,15 @@ def test_guest_memory_in_another_file(kernel: str) -> None:
     assert numbers(story, kernel)[0] == 24
 
 
+def test_guest_memory_in_another_file_and_nobody_told() -> None:
+    async def story(sim: Simulator) -> None:
+        plan = LiveUpdate(await by_file(sim)).after("map-memory", in_another_file(1)).skip("remap")
+        await read(sim, await plan.run(), 1)
+
+    (one,) = told(story)
+    assert (one.number, "the one of the UPDATE" in one.why) == (24, True)
+
+
 def test_a_device_that_goes_by_addresses_follows() -> None:
     async def story(sim: Simulator) -> None:
         await update(sim, lambda plan: plan.after("map-memory", in_another_file(1)), block=1)

@@ -140,6 +140,18 @@ class TestAMappingOfTheWhole:
             else:
                 assert ours[0][ours[1] : ours[1] + 16] == theirs[0][theirs[1] : theirs[1] + 16]
 
+    def test_a_page_that_nobody_touched_is_there(self, phys: PhysicalMemory) -> None:
+        memory = Memory("ram", 2 * PAGE_SIZE, phys)
+        assert memory.read(PAGE_SIZE - 2, 4) == bytes(4)
+        assert memory.frame(5, write=True) == (bytearray(PAGE_SIZE), 5)
+
+    def test_a_frame_of_a_huge_page_is_its_own_part_of_it(self, phys: PhysicalMemory) -> None:
+        memory = Memory("ram", HUGE, phys, folio_pages=512)
+        memory.pwrite(7 * PAGE_SIZE, b"seventh")
+        data = memory.frame(7 * PAGE_SIZE + 3, write=False)
+        assert data is not None
+        assert data[0][data[1] : data[1] + 4] == b"enth"
+
     def test_nothing_is_behind_its_last_page(self, phys: PhysicalMemory) -> None:
         memory = Memory("ram", PAGE_SIZE + 1, phys)
         assert memory.write(2 * PAGE_SIZE - 2, b"abcd") == 2

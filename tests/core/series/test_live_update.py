@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from tests.core.support import Machine, refused
+from vdpasim.core.events import Kind
 from vdpasim.core.rules import observe
+from vdpasim.devices.profile import load
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_END, VHOST_IOTLB_REMAP
 
 if TYPE_CHECKING:
+    from vdpasim.core.events import Event
     from vdpasim.core.vhost.iotlb import Iotlb
     from vdpasim.sim import File
 
@@ -64,6 +68,39 @@ def test_new_owner_makes_the_caller_s_address_space_the_device_s(kernel: str) ->
     one.call(vhost.VHOST_SET_VRING_NUM, 0, 8, file=file)
     with refused(E.EFAULT, "vdpa.msg.owner", inside=E.EPERM):
         one.invalidate(0, PAGE)
+
+
+def bound(one: Machine) -> object:
+    """Whose memory the device works in."""
+    device: Any = one.device.device
+    return device.mm_bound
+
+
+def test_the_device_works_in_the_new_owner_s_memory_from_there_on() -> None:
+    one = machine()
+    file = successor(one)
+    one.call(vhost.VHOST_NEW_OWNER, file=file)
+    assert bound(one) is file.process.mm
+
+
+@pytest.mark.parametrize("pages", [0, 4])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_an_old_owner_that_is_gone_is_counted_on_all_the_same(dropped: bool, pages: int) -> None:
+    one = machine(V1 + "+lu-drops-old-mm" * dropped, use_va=False)
+    if pages:
+        one.update(IOVA, pages * PAGE, OLD)
+    file, old = successor(one), one.process.mm
+    one.process.exit_nowait()
+    one.call(vhost.VHOST_NEW_OWNER, file=file)
+    assert (old.pinned_vm, file.process.mm.pinned_vm) == (0, pages)
+    assert [ident for ident, _ in one.sim.kernel.violations] == ["uaf.old-mm"] * (dropped and pages > 0)
+
+
+def test_one_that_lives_is_not_freed_memory() -> None:
+    one = machine(V1 + "+lu-drops-old-mm", use_va=False)
+    one.update(IOVA, PAGE, OLD)
+    one.call(vhost.VHOST_NEW_OWNER, file=successor(one))
+    assert one.sim.kernel.violations == []
 
 
 def test_a_device_without_the_bit_is_refused_before_everything_else() -> None:
@@ -164,6 +201,28 @@ def test_arguments_are_looked_at_before_the_bit_and_the_bit_before_the_entry() -
         remap(one, perm=3)
     with refused(E.EFAULT, "vdpa.remap.unsupported", inside=E.EOPNOTSUPP):
         remap(one, iova=0)
+
+
+def test_each_entry_that_leads_elsewhere_is_told() -> None:
+    one = machine()
+    one.update(IOVA, 4 * PAGE, OLD)
+    remap(one)  # nobody listens
+    heard: list[Event] = []
+    one.sim.listen(heard.append)
+    remap(one, uaddr=OLD)
+    (told,) = [event[4:] for event in heard if event[3] == Kind.REMAP]
+    assert told == ("vhost-vdpa-0", 0, 1, IOVA, IOVA + 4 * PAGE - 1, NEW, OLD)
+
+
+@pytest.mark.parametrize("kernel", [V1, V2])
+def test_a_driver_that_cannot_be_asked_is_a_null_call(kernel: str) -> None:
+    mute = attrs.evolve(load("vdpasim_blk-6.12"), tells_backend_features=False, backend_features=0)
+    one = Machine(mute, kernel)
+    one.update(IOVA, 4 * PAGE, one.memory().addr)
+    with refused(E.EFAULT, "vdpa.remap.null-features", inside=E.EOPNOTSUPP):
+        remap(one)
+    ((ident, text),) = one.sim.kernel.violations
+    assert (ident, "get_backend_features" in text) == ("kernel.oops", True)
 
 
 def test_in_pa_mode_the_bit_is_not_offered() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from tests.core.support import Machine, refused
 from vdpasim.core.events import Kind
 from vdpasim.core.rules import KernelError, observe
 from vdpasim.core.vdpa.vdpa_sim import VdpaSim
+from vdpasim.devices.profile import load
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
 from vdpasim.uapi.vhost_types import VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_END
@@ -531,3 +533,67 @@ def test_an_update_that_mapped_nothing_names_nothing() -> None:
     one.update(IOVA + PAGE, PAGE, NEW)
     with refused(E.EFAULT, "vdpa.remap.no-update", inside=E.EINVAL):
         remap(one)
+
+
+# -- what no other test would miss
+
+
+def test_a_device_that_does_not_offer_it_is_not_remapped() -> None:
+    one = fixed(advertise="NEW_OWNER")
+    one.update(IOVA, SIZE, OLD)
+    with refused(E.EFAULT, "vdpa.remap.unsupported", inside=E.EOPNOTSUPP):
+        remap(one)
+    assert addresses(tree(one)) == addresses(device_map(one)) == [OLD]
+
+
+def test_a_range_below_the_devices_first_address_is_out_of_range() -> None:
+    profile = attrs.evolve(load("vdpasim_blk-6.12"), iova_range=(IOVA, (1 << 48) - 1), backend_features=3 << 9)
+    one = fixed(kind=profile)
+    one.update(IOVA, SIZE, OLD)
+    for iova in (IOVA - PAGE, 1 << 48):
+        with refused(E.EFAULT, "vdpa.remap.range", inside=E.EINVAL):
+            remap(one, iova=iova)
+    assert remap(one) == 72
+
+
+def test_a_device_with_single_entries_is_told_at_once_within_a_batch_too() -> None:
+    one = fixed(batch_mapping=False)
+    one.update(IOVA, SIZE, OLD)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    assert remap(one) == 72
+    assert addresses(device_map(one)) == [NEW]
+    one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(device_map(one)) == [NEW]
+
+
+@pytest.mark.parametrize(("batch_mapping", "begun"), [(True, False), (False, False), (False, True)])
+def test_the_end_of_no_batch_pushes_nothing(batch_mapping: bool, begun: bool) -> None:
+    one = fixed(batch_mapping=batch_mapping)
+    one.update(IOVA, SIZE, OLD)
+    if begun:
+        one.message(VHOST_IOTLB_BATCH_BEGIN)
+    heard: list[Event] = []
+    one.sim.listen(heard.append)
+    assert one.message(VHOST_IOTLB_BATCH_END) == 72
+    assert Kind.PUSH not in {event[3] for event in heard}
+
+
+def test_every_batch_of_the_new_owner_counts_from_its_first_remap() -> None:
+    one, _ = handed_over(RESUME_GUARD)
+    for number in range(2):
+        one.message(VHOST_IOTLB_BATCH_BEGIN)
+        remap(one, iova=(number + 1) * IOVA, uaddr=NEW + number * SIZE)
+        one.message(VHOST_IOTLB_BATCH_END)
+    one.call(vhost.VHOST_VDPA_RESUME)
+
+
+def test_a_refused_batch_lets_the_neighbours_of_what_it_mapped_be() -> None:
+    one = fixed()
+    for iova in (IOVA - SIZE, IOVA + SIZE):
+        one.update(iova, SIZE, OLD)
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.update(IOVA, SIZE, OLD)
+    refuse_maps(one)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert [entry.start for entry in tree(one)] == [IOVA - SIZE, IOVA + SIZE]

@@ -21,7 +21,7 @@ from vdpasim.core.vhost.vdpa_map import MapFile
 from vdpasim.devices.profile import DeviceProfile, load
 from vdpasim.sim import Region
 from vdpasim.uapi import errno as E
-from vdpasim.vmm.guest import Used
+from vdpasim.vmm.guest import Buffer, Used
 
 if TYPE_CHECKING:
     from vdpasim.core.events import Event
@@ -75,13 +75,45 @@ class TestAMap:
         assert data is not None
         assert data[0][data[1] : data[1] + 6] == b"device"
 
-    def test_entries_that_are_neighbours_are_apart_here(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
+    def test_an_access_ends_with_its_piece(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         ram, copy = memory(phys), Iotlb(2048)
         domain.set_map(0, table((0, PAGE_SIZE, ram, 0), (PAGE_SIZE, PAGE_SIZE, ram, PAGE_SIZE)), copy)
         at = address(copy, PAGE_SIZE - 2)
         assert len(domain.read(at, 4)) == 2, "one access is in one entry, the device's map sees to that"
         assert domain.write(at, b"abcd") == 2
         assert domain.read(address(copy, PAGE_SIZE), 4) == b"ram1"
+
+    def test_the_copy_is_the_table_but_for_its_addresses(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
+        ram, whole, copy = memory(phys), Iotlb(2048), Iotlb(2048)
+        for iova, perm in ((0x1000, 1), (0x2000, 2), (0x4000, 3)):
+            whole.add_range(iova, iova + 0xFFF, 0xDEAD_0000, perm, MapFile(ram, 0))
+        domain.set_map(0, whole, copy)
+        told = [(entry.start, entry.last, entry.perm, entry.opaque) for entry in copy]
+        assert told == [(entry.start, entry.last, entry.perm, entry.serial) for entry in whole]
+
+    def test_to_look_gives_no_page_to_memory_that_nobody_wrote(
+        self, domain: IovaDomain, phys: PhysicalMemory
+    ) -> None:
+        copy = Iotlb(2048)
+        domain.set_map(0, table((0, PAGE_SIZE, Memory("fresh", PAGE_SIZE, phys), 0)), copy)
+        assert domain.read(address(copy, 0), 4) == bytes(4)
+        assert domain.frame(address(copy, 0), write=False) is None, "nobody wrote there, so there are no bytes to show"
+        assert domain.frame(address(copy, 0), write=True) is not None
+
+    @pytest.mark.parametrize("size", [1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE])
+    @pytest.mark.parametrize("offset", [0, 1, PAGE_SIZE - 1])
+    def test_no_two_share_a_page(self, domain: IovaDomain, phys: PhysicalMemory, size: int, offset: int) -> None:
+        ram, copy = memory(phys), Iotlb(2048)
+        domain.set_map(0, table((0, size, ram, offset), (size, size, ram, offset)), copy)
+        first, last = address(copy, 0), address(copy, size - 1)
+        assert (last - first, last // PAGE_SIZE < address(copy, size) // PAGE_SIZE) == (size - 1, True)
+
+    def test_the_last_byte_of_a_file_has_a_frame(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
+        copy = Iotlb(2048)
+        domain.set_map(0, table((0, PAGE_SIZE, memory(phys, pages=1), 0)), copy)
+        data = domain.frame(address(copy, 0) + PAGE_SIZE - 1, write=True)
+        assert data is not None
+        assert (data[1] % PAGE_SIZE, domain.ident) == (PAGE_SIZE - 1, "d.files")
 
     def test_where_nothing_is_mapped_is_nothing(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         copy = Iotlb(2048)
@@ -91,18 +123,12 @@ class TestAMap:
             assert (domain.read(addr, 4), domain.write(addr, b"x"), domain.frame(addr, write=True)) == (b"", 0, None)
             assert domain.extents(addr, 4) == []
 
-    def test_the_next_map_takes_the_place_and_no_address_comes_twice(
-        self, domain: IovaDomain, phys: PhysicalMemory
-    ) -> None:
+    def test_the_next_map_takes_the_place_however_often(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         ram, copy = memory(phys), Iotlb(2048)
-        seen: set[int] = set()
-        for page in range(4):
-            domain.set_map(0, table((0, PAGE_SIZE, ram, page * PAGE_SIZE)), copy)
-            at = address(copy, 0)
-            assert domain.read(at, 4) == f"ram{page}".encode()
-            assert [domain.read(old, 4) for old in seen] == [b""] * page
-            assert at not in seen
-            seen.add(at)
+        for page in range(8):
+            domain.set_map(0, table((0, PAGE_SIZE, ram, page * PAGE_SIZE), (1 << 62, 1 << 62, ram, 0)), copy)
+            assert domain.read(address(copy, 0), 4) == f"ram{page}".encode()
+            assert domain.read(address(copy, (1 << 62) + PAGE_SIZE), 4) == b"ram1", "addresses do not run out"
 
     def test_address_spaces_are_mapped_apart(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         one, other = Iotlb(2048), Iotlb(2048)
@@ -110,8 +136,10 @@ class TestAMap:
         domain.set_map(1, table((0, PAGE_SIZE, memory(phys, "b"), 0)), other)
         domain.set_map(0, table((0, PAGE_SIZE, memory(phys, "c"), 0)), one)
         assert (domain.read(address(one, 0), 2), domain.read(address(other, 0), 2)) == (b"c0", b"b0")
-        domain.clear(1)
-        assert (domain.read(address(one, 0), 2), domain.read(address(other, 0), 2)) == (b"c0", b"")
+        domain.clear(1, other)
+        assert len(other) == 0
+        domain.set_map(2, table((0, PAGE_SIZE, memory(phys, "d"), 0)), other)
+        assert (domain.read(address(one, 0), 2), domain.read(address(other, 0), 2)) == (b"c0", b"d0")
 
     def test_a_byte_keeps_its_place_in_the_page(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         ram, copy = memory(phys), Iotlb(2048)
@@ -121,7 +149,9 @@ class TestAMap:
     def test_an_offset_that_no_file_has_is_left_out(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
         ram, copy = memory(phys), Iotlb(2048)
         wrapped = (1 << 64) - PAGE_SIZE  # of an entry that begins in a hole below its mapping
-        domain.set_map(0, table((0, 0x1000, ram, wrapped), (0x1000, 0x1000, ram, FILE_SIZE_MAX - 0x1000)), copy)
+        end = FILE_SIZE_MAX - 0x1000
+        entries = (0, 0x1000, ram, wrapped), (0x1000, 0x1000, ram, end), (0x2000, 0x1000, ram, end + 0x1000)
+        domain.set_map(0, table(*entries), copy)
         assert [entry.start for entry in copy] == [0x1000]
         assert domain.read(address(copy, 0x1000), 4) == b"", "a mapping, and no file there"
 
@@ -133,7 +163,7 @@ class TestReferences:
         assert ram.refs == 3
         ram.put()  # the last one of the program
         assert domain.read(address(copy, 0), 4) == b"ram0"
-        domain.clear(0)
+        domain.clear(0, copy)
         assert (ram.refs, phys.statistics().folios) == (0, 0)
 
     def test_the_files_of_the_map_before_go(self, domain: IovaDomain, phys: PhysicalMemory) -> None:
@@ -258,6 +288,44 @@ def test_a_reset_that_cleans_the_map_gives_the_files_back() -> None:
     ask(board)
     queue.kick()
     assert queue.used() == []
+
+
+@pytest.mark.parametrize(("within", "offset"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_an_entry_knows_where_in_its_file_it_begins(within: int, offset: int) -> None:
+    board, _ = disk()
+    file = board.process.memfd("far", 8 * PAGE_SIZE)
+    region = board.process.mmap(4 * PAGE_SIZE, file, offset=offset * PAGE_SIZE)
+    region.write(within * PAGE_SIZE, b"here")
+    board.update(IOVA + RAM, PAGE_SIZE, region.addr + within * PAGE_SIZE)
+    ((entry, addr, _),) = inside(board).maps[0].table.translate(IOVA + RAM, 4, 1).pieces
+    view = inside(board).memory
+    assert view is not None
+    assert (view.read(addr, 4), entry.perm) == (b"here", 3)
+    assert view.extents(addr, 4) == [Extent("vmm/far", (within + offset) * PAGE_SIZE, 4)]
+
+
+def test_an_entry_that_begins_in_a_hole_has_no_place_in_the_file() -> None:
+    board, _ = disk()
+    file = board.process.memfd("far", PAGE_SIZE)
+    above = board.process.mmap(PAGE_SIZE, file, addr=0x5000_0000)
+    board.update(IOVA + RAM, 2 * PAGE_SIZE, above.addr - PAGE_SIZE)
+    opened = board.device.node.opened
+    assert opened is not None
+    *_, entry = opened.spaces.tables[0]
+    assert (entry.start, entry.opaque.offset) == (IOVA + RAM, (1 << 64) - PAGE_SIZE)
+    assert len(inside(board).maps[0].table) == 1, "the daemon could not map it"
+
+
+@pytest.mark.parametrize("perm", [1, 2])
+def test_a_permission_is_that_of_the_entry(perm: int) -> None:
+    board, queue = disk()
+    file = board.process.memfd("data", PAGE_SIZE)
+    region = board.process.mmap(PAGE_SIZE, file)
+    board.update(IOVA + RAM, PAGE_SIZE, region.addr, perm=perm)
+    header = board.readable(0, (8).to_bytes(16, "little"))
+    queue.post(header, Buffer(IOVA + RAM, 20, writable=True), board.writable(0x1000, 1))
+    queue.kick()
+    assert region.read(0, 20) == (bytes(20) if perm == 1 else ID)
 
 
 def test_private_memory_is_no_file() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from vdpasim.checks.dma_place import Runs, taken_along
 from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind, OpenCalls
 from vdpasim.uapi.abi import X86_64, Abi
@@ -100,7 +101,7 @@ class Entry:
     start: int
     last: int
     addr: int
-    promise: tuple[tuple[str, int, int], ...]
+    promise: Runs
     made: int
     by: Call | None
     """The UPDATE that made it."""
@@ -251,18 +252,14 @@ class Facts:
     def _goes_by(self, device: Device, target: str) -> bool:
         return any(dma[10] == target and self.of(dma) in device.entries for dma in self.dmas)
 
-    def moved(self, entry: Entry, seq: int) -> list[int]:
-        """Where memory of an entry had moved to another object by then."""
-        objects = {name for name, _, _ in entry.promise}
-        return [at for at, old, _ in self.moves if entry.made < at < seq and old in objects]
-
-    def promise(self, entry: Entry, seq: int) -> tuple[tuple[str, int, int], ...]:
-        """What an entry promises then."""
-        runs = entry.promise
+    def promise(self, entry: Entry, seq: int) -> tuple[Runs, list[int]]:
+        """What an entry promises then, and where its memory had moved to another object."""
+        runs, moved = entry.promise, list[int]()
         for at, old, new in self.moves:
-            if entry.made < at < seq:
-                runs = tuple((new if name == old else name, offset, length) for name, offset, length in runs)
-        return runs
+            if entry.made < at < seq and any(name == old for name, _, _ in runs):
+                runs = taken_along(runs, old, new)
+                moved.append(at)
+        return runs, moved
 
     def of(self, dma: Event) -> Entry | None:
         """The entry a DMA went by."""

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vdpasim.checks.diagnosis.facts import Call, Device, Entry, Facts
+    from vdpasim.checks.dma_place import Runs
 
 U64 = 1 << 64
-Runs = tuple[tuple[str, int, int], ...]
-"""(object, offset, length) in order."""
 MESSAGES = ("REMAP", "UPDATE", "INVALIDATE", "BATCH_BEGIN", "BATCH_END")
 
 
@@ -97,7 +96,7 @@ def _exact(facts: Facts, device: Device, entry: Entry, call: Call) -> Iterator[M
     others = [one for one in device.at(call.seq) if one.asid != entry.asid and one.exactly(call)]
     if others:
         yield match(26, "the same range is in another space, too", entry.made, others[0].made, call.end, score=89)
-    if moved := facts.moved(entry, call.seq):
+    if moved := facts.promise(entry, call.seq)[1]:
         why = "guest memory moved to another file, and REMAP with it was refused"
         yield match(24, why, entry.made, *moved, call.end, score=90)
     why = "an entry was remapped exactly, and refused: it is other memory"
@@ -239,18 +238,19 @@ def places(facts: Facts) -> Iterator[Match]:
     """REMAPs that were granted and wrong: DMA went by the entry, to other memory than was promised."""
     for dma in facts.dmas:
         entry = facts.of(dma)
-        if entry is None or not entry.remaps or entry.remaps[0] > dma[0]:
+        if entry is None:
             continue
-        device = facts.devices[entry.device]
-        told = [seq for seq in entry.remaps if seq < dma[0]]
-        if dma[10] == "pa" or _was_physical(facts, entry, told[-1]):
-            yield match(18, "REMAP put a user address in the place of a physical one", told[-1], dma[0], score=93)
-        elif not _elsewhere(facts.promise(entry, dma[0]), dma[6] - entry.start, dma[11]):
-            continue
-        elif dma[10] == "file" and (moved := facts.moved(entry, dma[0])):
+        device, told = facts.devices[entry.device], [seq for seq in entry.remaps if seq < dma[0]]
+        promise, moved = facts.promise(entry, dma[0])
+        elsewhere = _elsewhere(promise, dma[6] - entry.start, dma[11])
+        if elsewhere and moved and dma[10] == "file":
             why = "guest memory moved to another file, and the device goes by the one of the UPDATE"
-            yield match(24, why, entry.made, *moved, told[-1], dma[0], score=95)
-        elif not facts.found("iotlb.divergence"):
+            yield match(24, why, entry.made, *moved, *told, dma[0], score=95)
+        elif not told:
+            continue
+        elif dma[10] == "pa" or _was_physical(facts, entry, told[-1]):
+            yield match(18, "REMAP put a user address in the place of a physical one", told[-1], dma[0], score=93)
+        elif elsewhere and not facts.found("iotlb.divergence"):
             yield _wrong(device, entry, told, dma[0], {run[0] for run in dma[11]})
 
 

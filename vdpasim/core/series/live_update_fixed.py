@@ -84,7 +84,7 @@ def remember(message: IotlbMessage) -> None:
 def note_made(message: IotlbMessage) -> None:
     """UPDATE in a batch: what it mapped goes again if the device refuses the whole."""
     msg = message.msg
-    if message.v.spaces.in_batch and message.v.device.supports("set_map"):
+    if message.v.spaces.in_batch:
         made = message.table.overlaps(msg.iova, msg.iova + msg.size - 1)
         message.kept.setdefault(MADE, []).extend(made)
 

@@ -7,16 +7,17 @@ descriptor of that file and the offset, and maps it itself. So it needs no owner
 or goes is nothing to it, and a REMAP changes nothing: the address that a REMAP stores is not read, and the file stays
 that of the UPDATE.
 
-Each piece of a file gets addresses of its own here, never used twice, which are what the device's copy of the table
-holds. A piece that no mapping can show (its offset is beyond what a file may have) is left out.
+Each piece of a file gets addresses of its own here, as the daemon's mmap() would give it, and these are what the
+device's copy of the table holds.
 
 Not modelled: VDUSE's messages and its daemon as a process, the bounce buffer for a driver in the kernel, protections of
-the mappings.
+the mappings. An entry whose offset no file can have, which the daemon could not map, is left out of the copy.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,9 @@ class IovaDomain:
 
     def __init__(self, ident: str) -> None:
         self.ident = ident
-        self._next = PAGE_SIZE
         self._spaces: dict[int, list[Piece]] = {}
         self._pieces: list[Piece] = []
+        """All of them, by address."""
 
     # -- mapping
 
@@ -62,36 +63,35 @@ class IovaDomain:
         Raises:
             KernelError: as :meth:`Iotlb.add_range` of the copy; nothing is mapped then.
         """
-        copy.reset()
-        pieces: list[Piece] = []
+        self.clear(asid, copy)
         try:
             for entry in table:
                 behind: MapFile = entry.opaque
                 if behind.offset + entry.size <= FILE_SIZE_MAX:
-                    piece = self._map(behind, entry.size)
-                    pieces.append(piece)
+                    piece = self._map(asid, behind, entry.size)
                     copy.add_range(entry.start, entry.last, piece.start, entry.perm, entry.serial)
         except KernelError:
-            copy.reset()
-            self._replace(asid, pieces, [])
+            self.clear(asid, copy)
             raise
-        self._replace(asid, [], pieces)
 
-    def clear(self, asid: int) -> None:
+    def clear(self, asid: int, copy: Iotlb) -> None:
         """Let the files of an address space go (``vduse_domain_clear_map``)."""
-        self._replace(asid, [], [])
-
-    def _map(self, behind: MapFile, size: int) -> Piece:
-        piece = Piece(self._next + (behind.offset & ~PAGE_MASK), size, behind.file, behind.offset)
-        self._next = (piece.start + size + PAGE_SIZE & PAGE_MASK) + PAGE_SIZE
-        behind.file.get()
-        return piece
-
-    def _replace(self, asid: int, given_up: list[Piece], pieces: list[Piece]) -> None:
-        for piece in [*self._spaces.pop(asid, []), *given_up]:
+        copy.reset()
+        gone = self._spaces.pop(asid, [])
+        for piece in gone:
             piece.file.put()
-        self._spaces[asid] = pieces
-        self._pieces = sorted((piece for space in self._spaces.values() for piece in space), key=attrgetter("start"))
+        if gone:
+            self._pieces = sorted(chain(*self._spaces.values()), key=attrgetter("start"))
+
+    def _map(self, asid: int, behind: MapFile, size: int) -> Piece:
+        # behind all others, from a page of its own, at the place in it that the bytes have in the file's
+        last = self._pieces[-1].start + self._pieces[-1].size - 1 if self._pieces else 0
+        start = (last & PAGE_MASK) + PAGE_SIZE + (behind.offset & ~PAGE_MASK)
+        piece = Piece(start, size, behind.file, behind.offset)
+        behind.file.get()
+        self._spaces.setdefault(asid, []).append(piece)
+        self._pieces.append(piece)
+        return piece
 
     # -- access
 

@@ -48,7 +48,6 @@ from vdpasim.uapi.vhost_types import (
 from vdpasim.uapi.virtio_config import VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_ACCESS_PLATFORM
 
 if TYPE_CHECKING:
-
     from vdpasim.core.ports import Extent, Mm, Pages, View
     from vdpasim.core.vhost.iotlb import IotlbMap
     from vdpasim.core.vhost.vdpa_irq import Interrupt
@@ -447,7 +446,7 @@ class VdpaSim(VdpaDevice):
         one.version += 1
         one.table.reset()
         if self.domain is not None:
-            self.domain.clear(asid)
+            self.domain.clear(asid, one.table)
         identity = self.kernel.on("passthrough") if self.attr.identity is None else asid < self.attr.identity
         one.passthrough = identity and not one.on_demand
         if one.passthrough:
@@ -506,8 +505,9 @@ class VdpaSim(VdpaDevice):
         self, index: int, iova: int, length: int, access: int, entry: IotlbMap, place: tuple[Extent, ...]
     ) -> None:
         vring = self.vqs[index].vring
-        space = "file" if self.domain is not None else "va" if vring.mm is not None else "pa"
-        seen = vring.mm.ident if vring.mm is not None and self.domain is None else None
+        mm = vring.mm if self.domain is None else None
+        space = "file" if self.domain is not None else "va" if mm is not None else "pa"
+        seen = mm.ident if mm is not None else None
         if self.spaces_told.get(index, "") != seen:
             self.spaces_told[index] = seen
             self.kernel.emit(Kind.SPACE, self.name, index, seen)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from vdpasim.core.vdpa.vdpa import VdpaDevice
     from vdpasim.core.vhost.vhost_msg import IotlbMsg
 
+PIN_CHUNK = PAGE_SIZE // 8
+"""Pages pinned at a time: as many as fit a page of pointers."""
+
 
 @attrs.frozen(eq=False)
 class MapFile:
@@ -44,9 +47,6 @@ class MapFile:
     offset: int
     """Where in it the entry begins, in bytes; an entry that begins in a hole has one that wrapped."""
 
-
-PIN_CHUNK = PAGE_SIZE // 8
-"""Pages pinned at a time: as many as fit a page of pointers."""
 
 
 @attrs.define(eq=False)
