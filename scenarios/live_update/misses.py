@@ -241,7 +241,10 @@ async def lu55_translated_again(sim: Simulator) -> None:
 
 
 async def two_formats(sim: Simulator, *, first: bool) -> list[int]:
-    """A miss in one format, SET_BACKEND_FEATURES, and one in the other; the type word of each as it is read."""
+    """Misses in one format, SET_BACKEND_FEATURES, and then in the other; the type word of each as it is read.
+
+    There are two, and more where the worker looks in between: every look that misses is a message.
+    """
     vmm = await VhostNetVmm.create(sim)
     await vmm.negotiate()
     await vmm.net.set_backend_features(MSG_V2 if first else 0)
@@ -254,7 +257,10 @@ async def two_formats(sim: Simulator, *, first: bool) -> list[int]:
     await vmm.net.set_backend_features(0 if first else MSG_V2)
     await vmm.kick_device()
     await sim.settle()
-    return [int.from_bytes((await vmm.file.read(72))[:4], "little") for _ in range(2)]
+    found: list[int] = []
+    while await vmm.file.poll(POLLIN, 0):
+        found.append(int.from_bytes((await vmm.file.read(72))[:4], "little"))
+    return found
 
 
 @scenario(kernel=dict.fromkeys(MAINLINE, "vmm.message-misread"), tags="LU56", domain={"second_first": (False, True)})
@@ -270,4 +276,4 @@ async def lu56_format_by_what_was_acked(sim: Simulator, *, second_first: bool = 
 async def lu56_format_by_the_type_word(sim: Simulator, *, second_first: bool = False) -> None:
     """The first word of a message says which it is, whatever was acked since it was queued."""
     formats = await two_formats(sim, first=second_first)
-    assert formats == ([2, 1] if second_first else [1, 2])
+    assert list(dict.fromkeys(formats)) == ([2, 1] if second_first else [1, 2])
