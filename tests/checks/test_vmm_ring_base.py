@@ -37,11 +37,24 @@ def ring(check: VmmRingBase, what: str, value: int) -> None:
     feed(check, Kind.RING, device=DEV, queue=0, what=what, value=value)
 
 
+def used(check: VmmRingBase, old: int, new: int, found: int | None = None) -> None:
+    feed(check, Kind.USED, device="disk", queue=0, old=old, new=new, found=found, taken=new)
+
+
+def restart(check: VmmRingBase, base: int) -> None:
+    status(check, 0xF, 0)
+    ring(check, "base", base)
+    status(check, 0xB, 0xF)
+
+
 @pytest.mark.parametrize(("base", "wanted"), [(0, 0), (5, 0), (7, 0), (6, 1), (0x8000_8000, 0)])
 def test_behind_a_reset_a_base_is_0_or_was_saved(check: VmmRingBase, base: int, wanted: int) -> None:
     ring(check, "get-base", 7)
     status(check, 0xF, 0)
     ring(check, "base", base)
+    assert check.findings == [], "it has not run yet"
+    status(check, 0xB, 0xF)
+    check.finish()
     assert [finding.id for finding in check.findings] == ["vmm.stale-ring-base"] * wanted
 
 
@@ -51,7 +64,49 @@ def test_what_was_saved_in_an_earlier_life_is_stale(check: VmmRingBase) -> None:
     status(check, 0xB, 0xF)
     status(check, 0xF, 0)
     ring(check, "base", 7)
+    status(check, 0xB, 0xF)
+    status(check, 0xF, 0)
+    assert len(check.findings) == 1, "and it is told when that life is over"
+
+
+def test_what_was_saved_before_more_was_answered_is_stale(check: VmmRingBase) -> None:
+    ring(check, "get-base", 5)
+    used(check, 5, 6)
+    restart(check, 5)
+    check.finish()
     assert len(check.findings) == 1
+
+
+def test_where_nothing_moved_the_base_before_is_good(check: VmmRingBase) -> None:
+    for _ in range(3):
+        restart(check, 5)
+    check.finish()
+    assert check.findings == []
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(3, 0), (0, 1), (9, 1), (None, 1)])
+def test_an_old_base_over_old_memory_is_a_snapshot(check: VmmRingBase, found: int | None, wanted: int) -> None:
+    restart(check, 3)
+    used(check, 3, 4, found)
+    check.finish()
+    assert [finding.id for finding in check.findings] == ["vmm.stale-ring-base"] * wanted
+
+
+def test_a_base_that_is_corrected_is_none(check: VmmRingBase) -> None:
+    status(check, 0xF, 0)
+    ring(check, "base", 9)
+    ring(check, "base", 5)
+    status(check, 0xB, 0xF)
+    check.finish()
+    assert check.findings == []
+
+
+def test_a_queue_that_was_never_started_goes_on_from_nowhere(check: VmmRingBase) -> None:
+    status(check, 0xF, 0)
+    ring(check, "base", 9)
+    feed(check, Kind.GONE, what="file", name=DEV)
+    check.finish()
+    assert check.findings == []
 
 
 def test_a_device_that_never_ran_may_have_been_saved_elsewhere() -> None:

@@ -12,9 +12,11 @@ from tests.checks.support import feed
 from vdpasim.checks.vmm_suspended import VmmSuspended
 from vdpasim.core.events import Kind
 from vdpasim.scenario import refused
+from vdpasim.uapi import vhost
 
 if TYPE_CHECKING:
     from vdpasim.sim import Simulator
+    from vdpasim.uapi.ioctl import Ioctl
 
 DEV = "vhost-vdpa-0"
 
@@ -45,6 +47,30 @@ def test_a_failed_step_needs_an_answer(check: VmmSuspended, ret: int, wanted: in
 def test_a_step_on_another_file_is_not_one(check: VmmSuspended) -> None:
     step(check, -errno.EPERM, "/dev/vhost-vdpa-1")
     assert found(check) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (vhost.VHOST_VDPA_GET_VRING_GROUP, 0),
+        (vhost.VHOST_GET_FEATURES, 0),
+        (vhost.VHOST_GET_VRING_BASE, 1),
+        (vhost.VHOST_SET_VRING_NUM, 1),
+        (vhost.VHOST_NEW_OWNER, 1),
+    ],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_a_question_that_was_refused_is_no_step(check: VmmSuspended, request_: Ioctl, wanted: int) -> None:
+    feed(check, Kind.ENTER, op="ioctl", file="/dev/" + DEV, args=(request_.request(), 0))
+    step(check, -errno.ENOBUFS)
+    assert len(found(check)) == wanted
+
+
+def test_nor_does_it_hide_the_next_step(check: VmmSuspended) -> None:
+    for request in (vhost.VHOST_GET_FEATURES, vhost.VHOST_SET_VRING_NUM):
+        feed(check, Kind.ENTER, op="ioctl", file="/dev/" + DEV, args=(request.request(), 0))
+        step(check, -errno.EINVAL)
+    assert len(found(check)) == 1
 
 
 def kick(check: VmmSuspended) -> None:

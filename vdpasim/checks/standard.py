@@ -68,6 +68,6 @@ def vmm_mistakes(abi: Abi = X86_64) -> list[Check]:
         VmmFeatures(),
         VmmCall(),
         VmmBase(),
-        VmmSuspended(),
+        VmmSuspended(abi),
         VmmRemoval(),
     ]
