@@ -85,9 +85,11 @@ def test_a_trace_cut_short_is_judged_as_far_as_it_goes(path: Path) -> None:
     assert early.output == "cut short: the trace has no last line, and was judged as far as it goes\nclean\n"
     assert late.exit_code == 1
     assert late.output.endswith("\n1 finding\n")
+    killed = check(path, "".join(lines[: first + 2]) + lines[first + 2][:20])
+    assert (killed.exit_code, killed.output) == (late.exit_code, late.output), "as if the last line were not there"
 
 
-@pytest.mark.parametrize("text", ["", "{", "\x00", trace_text(every_kind())[:900]])
+@pytest.mark.parametrize("text", ["", "{", "\x00", trace_text(every_kind())[:900] + "\n"])
 def test_what_is_no_trace_is_one_line(text: str, path: Path) -> None:
     done = check(path, text)
     assert done.exit_code == 2

@@ -73,8 +73,8 @@ def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_damage_far_behind_the_difference_is_still_an_error() -> None:
-    damaged = trace_text(kicks(5, *range(9)), end=False) + "{"
-    with pytest.raises(TraceFormatError, match="middle of a line"):
+    damaged = trace_text(kicks(5, *range(9)), end=False) + "{\n"
+    with pytest.raises(TraceFormatError, match="no JSON"):
         compare(reading_of(trace_text(kicks(0))), reading_of(damaged))
 
 

@@ -7,7 +7,8 @@ holds. A buffer is ``{"data": hex, "length": n}``, the zeros at its end left out
 left there stands in ``after`` of its EXIT, by the number of the argument. A buffer at an address of a process is its
 address only: looking at it could change the run.
 
-Reading checks every line and names the one that is wrong. Fields of an event that this version does not know are kept
+Reading checks every line and names the one that is wrong; a last one that was cut in the middle, as by a kill, was not
+written. Fields of an event that this version does not know are kept
 and written again; a line of an unknown kind is kept whole. Writer and reader hold what is between a call's two events
 and nothing else.
 
@@ -211,7 +212,9 @@ class Reader:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            self._fail("no JSON" if line.endswith("\n") else "no JSON; the file ends in the middle of a line")
+            if self._number > 1 and not self.complete and not line.endswith("\n"):
+                return None  # whoever wrote it was killed in the middle of a line
+            self._fail("no JSON")
         if not isinstance(value, dict):
             self._fail("no JSON object")
         return cast("dict[str, Any]", value)  # the keys of JSON are text
