@@ -96,8 +96,8 @@ async def lu48_opened_after_close(sim: Simulator) -> None:
     path = sim.vdpa.dev_add("disk", mgmtdev="vdpasim_blk").path
     vmm = await BlkVmm.boot(sim.process("vmm"), path)
     await vmm.write_sector(0, TEXT)
+    await vmm.file.aclose()  # before exec: a running device may look at its ring once more when the program is gone
     await vmm.process.exec()
-    await vmm.file.aclose()
     assert await (await BlkVmm.boot(vmm.process, path)).read_sector(0) == TEXT
 
 

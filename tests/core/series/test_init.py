@@ -48,12 +48,20 @@ def test_every_series_is_a_switch() -> None:
 @pytest.mark.parametrize(("kernel", "mask"), [("6.12", 0), ("6.12+live-update-v1", 3 << 9)])
 def test_its_backend_feature_bits_become_known(kernel: str, mask: int) -> None:
     assert series.backend_features(parse(kernel)) == mask
+    assert series.offered(parse(kernel)) == 0, "a device says so itself"
 
 
 def test_a_file_opened_without_it_has_mainline_s_tables() -> None:
     with_it, without = (open_file(kernel) for kernel in ("6.12+live-update-v1", "6.12"))
     assert set(with_it.ioctls) - set(without.ioctls) == {vhost.VHOST_NEW_OWNER.request()}
     assert set(with_it.messages) - set(without.messages) == {VHOST_IOTLB_REMAP}
+
+
+def test_a_request_of_its_own_waits_for_the_devices_pass_and_no_other_does() -> None:
+    series_on = "", "+live-update-v1", "+live-update-fixed"
+    plain, posted, fixed = (open_file("6.12" + more).quiescing for more in series_on)
+    assert posted - plain == fixed - plain == {vhost.VHOST_NEW_OWNER.request()}
+    assert vhost.VHOST_VDPA_RESUME.request() in fixed
 
 
 def open_file(kernel: str) -> VhostVdpa:
@@ -116,7 +124,8 @@ def test_a_series_brings_a_bit_a_message_an_ioctl_a_switch_and_a_rule() -> None:
     one.update(0, 4096, one.memory().addr)
     with refused(E.EFAULT, "my.enough", inside=E.EBUSY):
         one.message(TOUCH)
-    assert one.number(vhost.VHOST_VDPA_GET_STATUS, 1) == 0
+    one.status(1)
+    assert one.number(vhost.VHOST_VDPA_GET_STATUS, 1) == 1, "mainline's answer, behind a step of its own"
 
 
 @pytest.mark.usefixtures("registry")
@@ -151,8 +160,9 @@ def test_what_it_remembers_is_the_open_file_s() -> None:
         Series("F1", "the name of a fix"),
         Series("another", "a switch that is there", switches=(Switch("my-option", ""),)),
         Series("another", "a rule that is there", rules=MINE.rules),
+        Series("another", "a rule of the kernel's", rules=(Rule("vdpa.remap.args", "", E.EINVAL, "when"),)),
     ],
-    ids=["name", "switch", "rule"],
+    ids=["name", "switch", "rule", "kernel's rule"],
 )
 def test_what_is_there_already_is_refused_and_nothing_is_registered(taken: Series) -> None:
     series.register(MINE)
