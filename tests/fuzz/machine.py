@@ -3,7 +3,7 @@
 One *case* is a machine of a random kernel and ABI with every kind of device, two processes, and up to sixty steps:
 opens, messages, ioctls, reads, polls, maps, kicks, changes of memory, exec, close. Bytes are mostly near-valid, so
 that they get past the first checks. The only exception a step may end in is an OSError with a kernel errno; afterwards
-both processes exit, nothing may stay pinned, and every device opens again.
+both processes exit, nothing may stay pinned, no file with anybody, and every device opens again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import random
 import struct
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
+from vdpasim.devices.profile import load
 from vdpasim.sim import File, Process, Region, Simulator, WouldBlock
 from vdpasim.uapi import errno as E
 from vdpasim.uapi import vhost
@@ -30,6 +33,7 @@ DEVICES: tuple[dict[str, Any], ...] = (
     {"mgmtdev": "net_peer"},
     {"mgmtdev": "net_peer", "packed": True, "mrg_rxbuf": True, "max_vqp": 2},
     {"profile": "mlx5-like"},
+    {"profile": attrs.evolve(load("vdpasim_blk-6.12"), addresses="file", identity=0)},
 )
 FAULTS = ("kick:2:drop", "call:every:drop", "dma:3", "dma.write:5", "set_map:2:ENOMEM", "UPDATE:3:drop", "MISS:1")
 REQUESTS = tuple(one.request() for one in requests().values())
@@ -91,7 +95,9 @@ class Case:
         last = self.sim.process("last")
         for path in self.paths:
             last.open_nowait(path).close_nowait()
-        assert self.sim.pages.statistics().pins == 0, "something stayed pinned"
+        left = self.sim.pages.statistics()
+        assert left.pins == 0, "something stayed pinned"
+        assert left.folios == 0, "somebody still has a file"
 
     # -- steps
 
