@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
+
+import pytest
 
 from tests.checks.diagnosis.support import boot, made, numbers, read, update
 from vdpasim.checks.diagnosis import diagnose
@@ -10,7 +14,7 @@ from vdpasim.core.events import Kind
 from vdpasim.sim import Simulator
 from vdpasim.vmm.blk import BlkVmm
 from vdpasim.vmm.live_disk import by_file
-from vdpasim.vmm.live_update import LiveUpdate
+from vdpasim.vmm.live_update import LiveUpdate, remap
 
 
 async def but_the_last(plan: LiveUpdate) -> None:
@@ -126,3 +130,71 @@ def test_a_device_that_is_given_back_is_not_handed_over() -> None:
         await BlkVmm.boot(sim.process("other"), path)
 
     assert numbers(story) == []
+
+
+def test_without_suspend_and_resumed() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.skip("suspend"))
+
+    assert numbers(story) == [2, 49], "RESUME shows that it was to be suspended"
+
+
+def test_transferred_without_suspend() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.skip("suspend"), way="transfer")
+
+    assert numbers(story) == [2, 49, 35], "the old process is heard of no more, so nothing was taken from it"
+
+
+async def refused(plan: LiveUpdate) -> None:
+    with suppress(OSError):
+        await remap(plan)
+
+
+@pytest.mark.parametrize("way", ["exec", "transfer"])
+def test_refused_before_new_owner_and_never_again(way: str) -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", refused).move("remap", before="new-owner"), way=way)
+
+    assert numbers(story) == [3, 4]
+
+
+def test_what_was_tried_with_update() -> None:
+    async def story(sim: Simulator) -> None:
+        async def again(plan: LiveUpdate) -> None:
+            for block in plan.vmm.blocks:
+                with suppress(OSError):
+                    await plan.vmm.device.iotlb_update(block.iova, block.size, block.region.addr)
+
+        await update(sim, lambda plan: plan.replace("remap", again))
+
+    assert numbers(story) == [21, 4]
+
+
+def test_a_range_of_nobodys_explains_one_entry() -> None:
+    async def story(sim: Simulator, blocks: int) -> None:
+        async def astray(plan: LiveUpdate) -> None:
+            await plan.vmm.begin_batch()
+            for number, block in enumerate(plan.vmm.blocks[:blocks]):
+                iova = block.iova if number < blocks - 1 else 0x700_0000
+                with suppress(OSError):
+                    await plan.vmm.device.iotlb_remap(iova, block.size, block.region.addr)
+            await plan.vmm.close_batch()
+
+        await update(sim, lambda plan: plan.replace("remap", astray), block=2)
+
+    assert numbers(partial(story, blocks=3)) == [9, 25], "what was meant for the last went elsewhere"
+    assert numbers(partial(story, blocks=2)) == [25, 9], "the last one was forgotten as well"
+
+
+def test_runs_in_the_midst_of_the_batch() -> None:
+    async def story(sim: Simulator) -> None:
+        async def unended(plan: LiveUpdate) -> None:
+            await plan.vmm.begin_batch()
+            for block in plan.vmm.blocks:
+                await plan.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+
+        vmm = await update(sim, lambda plan: plan.replace("remap", unended))
+        await vmm.close_batch()
+
+    assert numbers(story) == [1]

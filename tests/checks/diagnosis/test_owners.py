@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tests.checks.diagnosis.support import boot, numbers, read
+import pytest
+
+from tests.checks.diagnosis.support import SERIES, boot, numbers, read
 from vdpasim.uapi.vhost import VHOST_RESET_OWNER
 from vdpasim.vmm.blk import IOVA, RAM
 from vdpasim.vmm.handles import VhostVdpa
@@ -99,3 +101,48 @@ def test_who_only_asks() -> None:
         await read(sim, vmm)
 
     assert numbers(story) == []
+
+
+async def cleared(plan: LiveUpdate) -> None:
+    with suppress(OSError):
+        await plan.vmm.device.iotlb_invalidate(IOVA, RAM)
+
+
+def test_a_stranger_of_a_second_update_has_lost_nothing() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await LiveUpdate(await boot(sim)).run()
+        there = [0x5000_0000_0000 + (number << 32) for number in range(3)]
+        await LiveUpdate(vmm, way="transfer", addresses=there).before("new-owner", cleared).run()
+
+    assert numbers(story) == [33], "nobody took from it what it never had"
+
+
+def test_a_third_process_after_an_exec() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await LiveUpdate(await boot(sim)).run()
+        await VhostVdpa(sim.process("helper").receive(vmm.file)).new_owner()
+        await read(sim, vmm)
+
+    assert numbers(story)[0] == 35
+
+
+def test_pages_of_an_old_image_whose_successor_was_refused() -> None:
+    async def story(sim: Simulator) -> None:
+        with suppress(OSError):
+            await LiveUpdate(await boot(sim), memlock=4096, variant="reset").run()
+
+    assert numbers(story, use_va=False) == [31, 36]
+
+
+@pytest.mark.parametrize("kernel", [SERIES, "6.12"])
+def test_nobody_asks_for_the_device(kernel: str) -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await boot(sim)
+        await vmm.device.get_backend_features()
+        await vmm.device.suspend()
+        await vmm.process.exec()
+        await vmm.device.resume()
+        await vmm.kick_device()
+        await sim.settle()
+
+    assert numbers(story, kernel) == ([33] if kernel == SERIES else []), "mainline has nothing to ask for"

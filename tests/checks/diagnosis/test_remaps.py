@@ -197,3 +197,52 @@ def test_memory_of_the_programs_own_may_be_made_anew() -> None:
         await update(sim, lambda plan: plan.replace("remap", mine))
 
     assert numbers(story, "6.12+live-update-fixed") == []
+
+
+async def never_ended(plan: LiveUpdate) -> None:
+    await plan.vmm.device.batch_begin()
+    for block in plan.vmm.blocks:
+        await plan.vmm.device.iotlb_remap(block.iova, block.size, block.region.addr)
+
+
+def test_a_batch_of_the_new_image_that_is_never_ended() -> None:
+    async def story(sim: Simulator) -> None:
+        await update(sim, lambda plan: plan.replace("remap", never_ended))
+
+    assert numbers(story) == [14]
+
+
+def test_a_kernel_that_looks_refuses_to_run_in_a_batch() -> None:
+    async def story(sim: Simulator) -> None:
+        with suppress(OSError):
+            await update(sim, lambda plan: plan.replace("remap", never_ended), variant="reset")
+
+    assert numbers(story, "6.12+live-update-fixed+lu-guard-resume") == [14]
+
+
+@pytest.mark.parametrize("use_va", [False, True])
+def test_memory_that_is_unplugged_and_plugged_after_the_update(use_va: bool) -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await update(sim, lambda plan: plan)
+        block = vmm.blocks[2]
+        await vmm.device.iotlb_invalidate(block.iova, block.size)
+        await vmm.device.iotlb_update(block.iova, block.size, block.region.addr)
+        await read(sim, vmm, 2)
+
+    assert numbers(story, use_va=use_va) == []
+
+
+def test_a_shadow_buffer_of_the_second_update() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await update(sim, lambda plan: plan)
+        shadow = vmm.process.mmap(4096, vmm.process.memfd("shadow", 4096))
+        await vmm.device.iotlb_update(0x900_0000, 4096, shadow.addr)
+        await vmm.device.iotlb_invalidate(0x900_0000, 4096)
+
+        async def told(plan: LiveUpdate) -> None:
+            with suppress(OSError):
+                await plan.vmm.device.iotlb_remap(0x900_0000, 4096, 0)
+
+        await LiveUpdate(vmm, addresses=[0x5000_0000_0000 + (n << 32) for n in range(3)]).after("remap", told).run()
+
+    assert numbers(story) == [27], "the old image took it away, before this update"

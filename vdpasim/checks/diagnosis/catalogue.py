@@ -86,7 +86,7 @@ PARTLY: dict[int, str] = {
     23: "only in an order of events in which it happens",
     24: "only in a trace that says that guest memory moved",
     32: "a limit that is exactly enough leaves nothing to see; one that is not, because of other pins, does",
-    44: "that the eventfd was closed shows; that another one is waited at does not",
+    44: "not where nobody waits at an eventfd: whom KVM tells of an interrupt no event says",
     46: "as LU44, and with a finding irq.config-lost or guest.interrupt-lost",
     55: "with a finding of the story only: no event says when the answer was looked up",
     56: "with a finding of the story only: no event says how the reader took it",

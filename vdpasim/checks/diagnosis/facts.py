@@ -19,7 +19,7 @@ from vdpasim.checks.dma_place import Runs, taken_along
 from vdpasim.checks.standard import standard
 from vdpasim.core.events import Event, Kind, OpenCalls
 from vdpasim.uapi.abi import X86_64, Abi
-from vdpasim.uapi.catalog import by_request
+from vdpasim.uapi.catalog import by_request, requests
 from vdpasim.uapi.message import Message, decode_message
 from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_IOTLB_REMAP
 
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from vdpasim.checks import Finding
 
 DEVICE = "/dev/vhost-"
+CLOSED = "fd:"
+"""Before the number of a descriptor that is not open."""
 OF_A_DEVICE = frozenset(
     {
         Kind.PUSH, Kind.STATUS, Kind.KICK, Kind.MISS, Kind.FAULT, Kind.SUSPEND, Kind.BATCH, Kind.IDLE, Kind.PIN,
-        Kind.RING,
+        Kind.RING, Kind.QUIET,
     }
 )  # fmt: skip
 """Events that name a device and are kept with it."""
+REQUESTS = frozenset(name.removeprefix("VHOST_").removeprefix("VDPA_") for name in requests())
 END = 1 << 62
 """Behind every sequence number."""
 DRIVER_OK = 4
@@ -84,6 +87,11 @@ class Call:
     def word(self, at: int, size: int = 4) -> int:
         """An integer of the argument, as the call found it."""
         return int.from_bytes(self.before[at : at + size], "little")
+
+    @property
+    def known(self) -> bool:
+        """Whether it is a request to a vhost device, to whatever file it was made."""
+        return bool(self.message) or (self.op == "ioctl" and self.name in REQUESTS)
 
     @property
     def last(self) -> int:
@@ -153,13 +161,21 @@ class Device:
     released: list[int] = attrs.Factory(list[int])
     """Where its last descriptor went."""
     eventfds: list[tuple[int, int, str, str]] = attrs.Factory(list["tuple[int, int, str, str]"])
-    """(seq, queue or -1, call or config, name), as they were given."""
+    """(seq, queue or -1, kick, call or config, name), as they were given."""
+    user_rings: list[int] = attrs.Factory(list[int])
+    """Where a ring was given by addresses of which some are mapped in the owner's address space."""
+    unheard: list[tuple[int, int]] = attrs.Factory(list["tuple[int, int]"])
+    """(seq, queue or -1): an interrupt was due, and the device had no eventfd for it."""
 
     @property
     def offers_remap(self) -> bool:
         """It said so, or nobody asked."""
+        return not self.granted("GET_BACKEND_FEATURES") or self.offers(VHOST_BACKEND_F_IOTLB_REMAP)
+
+    def offers(self, bit: int) -> bool:
+        """It said so."""
         asked = self.granted("GET_BACKEND_FEATURES")
-        return not asked or any(int.from_bytes(call.data[:8], "little") & REMAP for call in asked)
+        return any(int.from_bytes(call.data[:8], "little") >> bit & 1 for call in asked)
 
     def named(self, *names: str) -> Iterator[Call]:
         """The requests of some names, in order."""
@@ -198,6 +214,11 @@ class Device:
     def at(self, seq: int) -> list[Entry]:
         """The entries that were there then."""
         return [entry for entry in self.entries if entry.alive(seq)]
+
+    def given(self, queue: int, what: str, seq: int) -> tuple[int, str]:
+        """When an eventfd was given last, and which; empty if none was, or it was taken away."""
+        known = [(at, name) for at, one, kind, name in self.eventfds if (one, kind) == (queue, what) and at < seq]
+        return known[-1] if known else (0, "")
 
     def handed_over(self, first: int, last: int = END) -> bool:
         """Whether it changed hands between two events."""
@@ -339,8 +360,10 @@ class _Reader:
             device.batch_ends.append(event[0])
         elif kind == Kind.IDLE:
             device.idles.append((seq, event[6]))
-        elif kind == Kind.RING and event[6] in ("call", "config"):
-            device.eventfds.append((seq, event[5], event[6], event[7] or ""))
+        elif kind == Kind.RING:
+            _of_ring(event, device)
+        elif kind == Kind.QUIET and event[6] == "no-callback":
+            device.unheard.append((seq, event[5]))
         elif kind == Kind.PIN:
             device.pins.append((seq, event[6]))
         elif kind == Kind.KICK:
@@ -398,7 +421,7 @@ class _Reader:
             known = by_request(call.args[0] & 0xFFFF_FFFF, self.abi)
             name = known.name if known else f"{call.args[0]:#x}"
             return name.removeprefix("VHOST_").removeprefix("VDPA_"), None
-        if call.op == "write" and call.file.startswith(DEVICE):
+        if call.op == "write" and call.file.startswith((DEVICE, CLOSED)):
             return self._decoded(call.before)
         return call.op, None
 
@@ -472,6 +495,14 @@ class _Reader:
         device.owners.append((event[0], new))
         if new:
             self.facts.spaces.append((event[0], event[2], new))
+
+
+def _of_ring(event: Event, device: Device) -> None:
+    seq, _, _, _, _, queue, what, value = event
+    if what in ("kick", "call", "config"):
+        device.eventfds.append((seq, queue, what, value or ""))
+    elif what == "addr" and isinstance(value, tuple) and any(cast("tuple[int, ...]", value)[3:]):
+        device.user_rings.append(seq)
 
 
 MESSAGES = {1: "MISS", 2: "UPDATE", 3: "INVALIDATE", 4: "ACCESS_FAIL", 5: "BATCH_BEGIN", 6: "BATCH_END", 7: "REMAP"}

@@ -57,6 +57,20 @@ def _stale(facts: Facts, device: Device, taken: Call, run: int, until: int) -> I
         yield from _never(device, taken, run, never, there, [*used[:1], *hurt[:1]])
 
 
+def held_back(facts: Facts) -> Iterator[Match]:
+    """Runs in the midst of the batch that has the REMAPs: the device hears of them when it is ended."""
+    for device in facts.devices.values():
+        for taken in device.takeovers[-1:]:
+            for run in [seq for seq in device.runs if seq > taken.end]:
+                opened = device.batch(run)
+                told = [call for call in device.granted("REMAP") if opened and opened.end < call.end < run]
+                ended = [call.end for call in device.granted("BATCH_END") if call.end > run]
+                hurt = facts.found("dma.fault", "dma.wrong-object", "dma.stale-va", "iotlb.divergence", after=run)
+                if opened and told and ended and hurt and opened.end > taken.end:
+                    why = "it was to run before the batch with the REMAPs was ended"
+                    yield match(1, why, opened.end, told[-1].end, run, hurt[0], ended[0], score=93)
+
+
 def _never(
     device: Device, taken: Call, run: int, never: list[Entry], there: list[Entry], hurt: list[int]
 ) -> Iterator[Match]:
@@ -72,12 +86,27 @@ def _never(
     failed = [call for call in device.named("UPDATE") if call.refused and call.seq > taken.end and call.seq < run]
     if failed and len(never) < len(there):
         yield match(28, "a batch was ended behind an UPDATE that failed", failed[0].end, run, *hurt, score=95)
+    tried = _tried_in_vain(device, taken, run, never)
+    why += " (what was tried was refused)" if tried else ""
     if len(never) < len(there):
-        yield match(25, why, taken.end, run, *hurt, score=91)
+        yield match(25, why, taken.end, run, *hurt, score=78 if tried else 91)
         return
     if acked and not acked[-1].word(0, 8) & REMAP:
         yield match(40, "REMAP was masked out, and is needed all the same", acked[-1].end, run, *hurt, score=95)
-    yield match(4, "NEW_OWNER, and no REMAP at all", taken.end, run, *hurt, score=91)
+    why = "NEW_OWNER, and no REMAP that was granted" if tried else "NEW_OWNER, and no REMAP at all"
+    yield match(4, why, taken.end, run, *hurt, score=78 if tried else 91)
+
+
+def _tried_in_vain(device: Device, taken: Call, run: int, never: list[Entry]) -> bool:
+    # every entry that was not remapped was in a request that was refused, be it with a range of nobody's, or the batch
+    # was; then the refusal is the cause. The first try may have been before NEW_OWNER
+    since = max([seq for seq in device.handovers if seq < taken.end], default=0)
+    if any(since <= call.seq < run and call.refused for call in device.named("BATCH_BEGIN")):
+        return True
+    tried = [call for call in device.named("REMAP", "UPDATE") if since <= call.seq < run and call.refused]
+    astray = sum(not any(entry.overlaps(call) for entry in device.at(call.seq)) for call in tried)
+    missed = sum(not any(entry.overlaps(call) for call in tried) for entry in never)
+    return bool(tried) and missed <= astray
 
 
 def unsuspended(facts: Facts) -> Iterator[Match]:
@@ -90,8 +119,11 @@ def unsuspended(facts: Facts) -> Iterator[Match]:
                 if until < END and not touched:
                     continue  # it was given back, and nothing came of it
                 behind = [one for one in touched if not any(seq < taken.end < one for taken in device.takeovers)]
+                # to RESUME it is to believe that it was suspended
+                resumed = [call.end for call in device.granted("RESUME") if seq < call.seq and device.running(call.seq)]
                 why = "it changed hands without SUSPEND"
-                yield match(2, why, device.kicks[-1], seq, *behind[:1], score=90 if behind else 50)
+                score = 90 if behind else 78 if resumed else 50
+                yield match(2, why, device.kicks[-1], seq, *behind[:1], *resumed[:1], score=score)
 
 
 def while_suspended(facts: Facts) -> Iterator[Match]:
@@ -118,4 +150,4 @@ def crossed(facts: Facts) -> Iterator[Match]:
                 yield match(5, why, before[-1], halted, seq, lost[0], score=93)
 
 
-PATTERNS = (forgotten, unsuspended, while_suspended, crossed)
+PATTERNS = (forgotten, held_back, unsuspended, while_suspended, crossed)

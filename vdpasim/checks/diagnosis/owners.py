@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vdpasim.checks.diagnosis.pattern import Match, match
 from vdpasim.uapi import errno as E
+from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_NEW_OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,8 @@ def _stranger(facts: Facts, device: Device, call: Call) -> Match:
     if before and before[-1].unit in gone:
         why = "the new owner has gone, and its pages are nobody's"
         return match(36, why, before[-1].end, *left, call.end, score=93)
-    if before and before[-1].unit != call.unit:
+    mine = [one for one in device.granted("SET_OWNER", "NEW_OWNER") if one.unit == call.unit and one.end < call.seq]
+    if mine and before and before[-1].unit != call.unit:
         return match(35, f"{before[-1].unit} has taken the device over", before[-1].end, call.end, score=91)
     handed = [seq for seq in device.handovers if seq < call.seq]
     if call.name in ("INVALIDATE", "UPDATE"):
@@ -76,12 +78,24 @@ def thieves(facts: Facts) -> Iterator[Match]:
     """A running device that another process takes, while its owner is there."""
     for device in facts.devices.values():
         for taken in device.takeovers:
-            left = {one.unit for one in facts.others if one.op in ("exit", "exec") and one.end < taken.seq}
-            users = {one.unit for one in device.calls if one.seq < taken.seq} - {taken.unit} - left
+            users = _users(facts, device, taken)
             if users and device.running(taken.seq):
                 hurt = facts.found("dma.fault", "dma.wrong-object", "dma.stale-va", after=taken.end)
-                why = f"{taken.unit} took it over as it ran for {', '.join(sorted(users))}"
-                yield match(35, why, taken.end, *hurt[:1], score=97 if hurt else 96)
+                names = ", ".join(sorted(users))
+                # who is heard of no more has handed it over, and only forgot to suspend it
+                goes_on = any(one.unit in users and one.seq > taken.end for one in device.calls + _on_eventfds(facts))
+                score = (97 if hurt else 96) if goes_on else 60
+                yield match(35, f"{taken.unit} took it over as it ran for {names}", taken.end, *hurt[:1], score=score)
+
+
+def _users(facts: Facts, device: Device, taken: Call) -> set[str]:
+    # the other processes that use the device then, in the images they have then
+    images = {one.unit: one.end for one in facts.others if one.op in ("exec", "exit") and one.end < taken.seq}
+    return {one.unit for one in device.calls if images.get(one.unit, 0) < one.seq < taken.seq} - {taken.unit}
+
+
+def _on_eventfds(facts: Facts) -> list[Call]:
+    return [one for one in facts.others if one.file.startswith("eventfd")]
 
 
 def old_requests(facts: Facts) -> Iterator[Match]:
@@ -103,7 +117,20 @@ def counts(facts: Facts) -> Iterator[Match]:
     for seq in facts.found("acct.negative"):
         yield match(33, "pages were taken off an address space that had none", seq, score=94)
     for seq in facts.found("acct.pinned-by-absentee"):
-        yield match(36, "pages stay pinned for an owner that has gone", seq, score=92)
+        # the owner that has gone may be an old image whose successor was refused, and that is what is wrong then
+        taken = [one.end for device in facts.devices.values() for one in device.takeovers if one.end < seq]
+        yield match(36, "pages stay pinned for an owner that has gone", *taken[-1:], seq, score=92 if taken else 70)
 
 
-PATTERNS = (new_owner, strangers, thieves, old_requests, counts)
+def left_out(facts: Facts) -> Iterator[Match]:
+    """Kicks that are declined because the owner's address space went with the old image, and nobody asked for it."""
+    for device in facts.devices.values():
+        for seq, why in device.idles:
+            handed = [at for at in device.handovers if at < seq]
+            tried = any(call.seq > handed[-1] for call in device.named("NEW_OWNER")) if handed else True
+            if why == "dead-mm" and not tried and device.offers(VHOST_BACKEND_F_NEW_OWNER):
+                kicked = [at for at in device.kicks if handed[-1] < at < seq]
+                yield match(33, "no NEW_OWNER, and kicks are declined", handed[-1], *kicked[-1:], seq, score=72)
+
+
+PATTERNS = (new_owner, strangers, thieves, old_requests, counts, left_out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vdpasim.checks.diagnosis.facts import END
 from vdpasim.checks.diagnosis.pattern import Match, match
 from vdpasim.uapi import errno as E
 
@@ -119,7 +120,7 @@ def _nothing(device: Device, call: Call, here: list[Entry]) -> Iterator[Match]:
     gone = [e for e in device.entries if e.asid == asid and e.gone < call.seq and e.overlaps(call)]
     if gone:
         taken = gone[-1].gone
-        if any(one.end < taken for one in device.takeovers):
+        if any(one.end < taken for one in [one for one in device.takeovers if one.end < call.seq][-1:]):
             yield match(23, "the entry was taken away between the list and its REMAP", taken, call.end, score=92)
         else:
             yield match(27, "the old image had taken the entry away", taken, call.end, score=92)
@@ -166,7 +167,10 @@ def _exchanged(device: Device, taken: Call, call: Call) -> Entry | None:
     # another object in its place is no entry given anew, but the program's own memory made anew
     made = {run[0] for entry in device.entries if entry.by is call for run in entry.promise}
     for entry in device.entries:
-        if entry.made < taken.end < entry.gone < call.seq and entry.overlaps(call) and call.ok:
+        there = entry.made < taken.end < entry.gone < call.seq and not entry.remapped(taken.end)
+        # what goes and comes when the update is over is the guest's memory that is unplugged and plugged
+        over = any(taken.end < seq < entry.gone for seq in device.runs)
+        if there and not over and entry.overlaps(call) and call.ok:
             same = not made or not entry.promise or made & {run[0] for run in entry.promise}
             return entry if same else None
     return None
@@ -210,15 +214,25 @@ def _unheard(facts: Facts, device: Device) -> Iterator[Match]:
         why = "the device refused the map at BATCH_END, and write() told nobody"
         yield match(13, why, last.end, pushed[-1][0], *diverged[:1], score=94)
     elif opened and not any(push[0] > last.seq for push in pushed):
-        if device.handed_over(opened.end, last.seq) and device.batch(1 << 61):
+        ended = not device.batch(END - 1)
+        if not ended and device.handed_over(opened.end, last.seq):
             why = "a batch from before the handover is open: nothing is pushed"
             yield match(14, why, opened.end, remaps[0].end, *diverged[:1], score=94)
+        elif not ended and (held := diverged or _guarded(device, last.seq)):
+            why = "the new image began a batch and never ended it: nothing is pushed"
+            refused = any(call.refused and call.seq > opened.seq for call in device.named(*MESSAGES))
+            yield match(14, why, opened.end, last.end, *held[:1], score=78 if refused else 93)
         elif diverged:
             why = "REMAPs in a batch, and the device was told nothing: it takes single entries"
             yield match(19, why, opened.end, last.end, *diverged[:1], score=88)
     elif not opened and diverged:
         why = "REMAP outside of a batch: the device keeps the old address of the last one"
         yield match(12, why, last.end, diverged[0], score=94)
+
+
+def _guarded(device: Device, after: int) -> list[int]:
+    # a kernel that looks does not let a device run whose batch is open
+    return [call.end for call in device.named("RESUME", "SET_STATUS") if call.refused == E.EBUSY and call.seq > after]
 
 
 def oops(facts: Facts) -> Iterator[Match]:

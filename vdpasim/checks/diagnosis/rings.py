@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vdpasim.checks.diagnosis.facts import CLOSED
 from vdpasim.checks.diagnosis.pattern import Match, match
 from vdpasim.uapi import errno as E
 
@@ -41,7 +42,9 @@ def _base(device: Device, reset: int, started: int, *, replayed: bool) -> Iterat
         first = max([seq for seq in device.runs if seq < reset], default=0)
         asked = [one for one in device.granted("GET_VRING_BASE") if first < one.seq < reset]
         asked = [one for one in asked if one.word(0) == call.word(0)]
-        if not any(first < seq < reset for seq in device.kicks):
+        # without a handover on the way it may be the guest that begins anew
+        ours = replayed or device.handed_over(first, started)
+        if not ours or not any(first < seq < reset for seq in device.kicks):
             continue
         if not asked:
             yield match(41, "nobody asked for the index before the reset", reset, call.end, score=92)
@@ -71,12 +74,16 @@ def _by_user_address(device: Device, call: Call) -> Iterator[Match]:
             why = f"the ring is given by its user address {ring:#x}, which no entry maps"
             yield match(43, why, call.end, *entry.remaps[-1:] or (entry.made,), score=93)
             return
+    # entries of a device that pins go on naming places of the old image; what is mapped now the kernel knows
+    for seq in [seq for seq in device.user_rings if call.seq < seq < call.end]:
+        yield match(43, f"the ring is given by its user address {ring:#x}, which no entry maps", seq, score=93)
 
 
 EVENTFDS = (
     (44, "SET_VRING_CALL", ("irq.lost",)),
     (46, "SET_CONFIG_CALL", ("irq.config-lost", "guest.interrupt-lost")),
 )
+WHAT = ("call", "config")
 """Number, the request that names an eventfd, the findings that its interrupt was lost."""
 
 
@@ -110,6 +117,42 @@ def deaf(facts: Facts) -> Iterator[Match]:
             yield match(number, why, given[-1][0], gone, seq, *lost[:1], score=93 if lost else 70)
 
 
+def unheard(facts: Facts) -> Iterator[Match]:
+    """Interrupts that a device could not raise, for a reset has taken the eventfd and nobody gave it again."""
+    for device in facts.devices.values():
+        for seq, queue in device.unheard:
+            number, request, findings = EVENTFDS[queue < 0]
+            given, name = device.given(queue, WHAT[queue < 0], seq)
+            reset = [at for at, _, new in device.status if given < at < seq and not new]
+            if not name or not reset:
+                continue
+            of = "" if queue < 0 else f" of queue {queue}"
+            why = f"an interrupt{of} was due, and {request} was not repeated after the reset"
+            # the program that had given it may have forgotten it as well; the successor was never told
+            score = 93 if device.handed_over(given, seq) else 80
+            yield match(number, why, given, reset[-1], seq, *facts.found(*findings)[:1], score=score)
+
+
+def misdirected(facts: Facts) -> Iterator[Match]:
+    """Interrupts to an eventfd at which the new image waits no more; it waits at another, which was not given."""
+    waits = [one for one in facts.others if one.op in ("poll", "read") and one.file.startswith("eventfd")]
+    for device in facts.devices.values():
+        given = {(what, name) for _, _, what, name in device.eventfds}
+        for seq in device.handovers[-1:]:
+            before = {one.file for one in waits if one.seq < seq}
+            after = [one for one in waits if one.seq > seq]
+            for signal in [one for one in facts.signals if one[0] > seq and one[4] == device.name]:
+                what: str = signal[6]
+                at, name = device.given(signal[5], what, signal[0])
+                vain = [one for one in after if one.file not in before and one.ret <= 0 and one.end > signal[0]]
+                vain = [one for one in vain if not {(what, one.file), ("kick", one.file)} & given]
+                left = name in before and not any(one.file == name for one in after)
+                if vain and left and at < seq:
+                    number, request, _ = EVENTFDS[what == "config"]
+                    why = f"an interrupt goes to {name}, the new image waits at {vain[0].file}: no {request}"
+                    yield match(number, why, at, seq, signal[0], vain[0].end, score=80)
+
+
 def _signalled(facts: Facts, close: Call) -> bool:
     # somebody read this eventfd, and the device signals again
     read = any(one.op == "read" and one.file == close.file for one in facts.others)
@@ -118,24 +161,39 @@ def _signalled(facts: Facts, close: Call) -> bool:
 
 def kicks(facts: Facts) -> Iterator[Match]:
     """Kicks that reach nobody."""
-    read = {call.file for call in facts.others if call.op in ("read", "poll")}
     for device in facts.devices.values():
         if not device.handovers and not device.suspends:
             continue
         runs = device.runs
         last = runs[-1] if runs else 0
         looked = [dma[0] for dma in facts.dmas if dma[0] > last and facts.of(dma) in device.entries]
-        for call in facts.others:
-            silent = not any(call.seq < seq < call.end for seq in device.kicks)
-            if call.op != "write" or not call.file.startswith("eventfd") or call.file in read or not silent:
+        for call in _silent(facts):
+            if call.seq < last or not device.handed_over(0, last):
                 continue
-            if call.seq > last and device.handed_over(0, last) and not looked:
-                yield match(45, f"a write to {call.file} kicks nobody", last, call.end, score=90)
+            if not looked or _replaced(facts, device, call):
+                yield match(45, f"a write to {call.file} kicks nobody", last, call.end, score=88 if looked else 90)
         halted = [seq for seq in device.kicks if device.suspended(seq)]
         again = any(seq > last for seq in device.kicks)
         if halted and halted[-1] < last and not again and not looked and device.handovers:
             why = "kicked while it was suspended, and not again: nobody looks at the ring"
             yield match(45, why, halted[-1], last, score=90)
+
+
+def _silent(facts: Facts) -> list[Call]:
+    # writes to eventfds that kicked no device at all, and that no thread of the program reads
+    read = {call.file for call in facts.others if call.op in ("read", "poll")}
+    writes = [one for one in facts.others if one.op == "write" and one.file.startswith("eventfd")]
+    kicked = [seq for device in facts.devices.values() for seq in device.kicks]
+    return [one for one in writes if one.file not in read and not any(one.seq < seq < one.end for seq in kicked)]
+
+
+def _replaced(facts: Facts, device: Device, call: Call) -> bool:
+    # the device was never told of this eventfd, and one that it was told of is not written to any more
+    told = {name for one in facts.devices.values() for _, _, _, name in one.eventfds}
+    handed = max(seq for seq in device.handovers if seq < call.seq)
+    used = {one.file for one in facts.others if one.op == "write" and one.seq > handed}
+    left = any(what == "kick" and name and name not in used for _, _, what, name in device.eventfds)
+    return call.file not in told and left
 
 
 def suspends(facts: Facts) -> Iterator[Match]:
@@ -144,17 +202,26 @@ def suspends(facts: Facts) -> Iterator[Match]:
         for call in device.named("SUSPEND", "RESUME"):
             if call.refused == E.EOPNOTSUPP:
                 yield match(49, f"the device has no {call.name}", call.end, score=80)
-            elif call.ok and call.name == "RESUME" and not device.suspended(call.seq):
+            elif call.ok and call.name == "RESUME" and not device.suspended(call.seq) and not _paired(device, call):
                 yield match(49, "RESUME without SUSPEND", call.end, score=75)
-            elif call.ok and call.name == "SUSPEND" and not _started(device, call.seq):
+            elif call.ok and call.name == "SUSPEND" and not _started(device, call.seq) and not _paired(device, call):
                 yield match(49, "SUSPEND before DRIVER_OK", call.end, score=75)
-        if device.suspends and device.suspends[-1][1]:
-            halted = device.suspends[-1][0]
-            kicked = [seq for seq in device.kicks if seq > halted]
-            tried = [call.end for call in device.named("RESUME") if call.refused and call.seq > halted]
-            if kicked and not device.handed_over(halted):
-                why = "suspended, not handed over, and never resumed: the guest's kicks are in vain"
-                yield match(59, why, halted, *tried, kicked[0], score=92)
+        yield from _given_up(facts, device)
+
+
+def _given_up(facts: Facts, device: Device) -> Iterator[Match]:
+    halted, state = device.suspends[-1] if device.suspends else (0, False)
+    # who asks for the device and is refused does not have it
+    became = [one.end for one in facts.others if one.op == "exec" and one.ok and one.end in device.handovers]
+    taken = [one.end for one in device.takeovers]
+    kicked = [seq for seq in device.kicks if seq > halted]
+    if not state or not kicked or any(seq > halted for seq in became + taken):
+        return
+    refused = [call.end for call in device.named("NEW_OWNER", "RESUME") if call.refused and call.seq > halted]
+    why = "suspended, not handed over, and never resumed: the guest's kicks are in vain"
+    # a refusal that made somebody give up is what is to be mended first
+    asked = any(call.refused and call.seq > halted for call in device.named("NEW_OWNER"))
+    yield match(59, why, halted, *refused, kicked[0], score=84 if asked else 92)
 
 
 def _started(device: Device, seq: int) -> bool:
@@ -162,12 +229,25 @@ def _started(device: Device, seq: int) -> bool:
     return bool(before and before[-1] & 4)
 
 
+def _paired(device: Device, call: Call) -> bool:
+    # a machine that is paused before its driver has begun: SUSPEND and RESUME, both without effect, and nothing between
+    other = "RESUME" if call.name == "SUSPEND" else "SUSPEND"
+    asked = device.granted("SUSPEND", "RESUME")
+    at = asked.index(call)
+    beside = asked[at + 1 : at + 2] if call.name == "SUSPEND" else asked[max(0, at - 1) : at]
+    if not beside or beside[0].name != other:
+        return False
+    first, last = sorted((call.end, beside[0].end))
+    return not any(first < seq < last for seq, _, _ in device.status) and not device.handed_over(first, last)
+
+
 def features(facts: Facts) -> Iterator[Match]:
     """Other features than before."""
     for device in facts.devices.values():
         acked: Call | None = None
         for call in device.named("SET_FEATURES"):
-            if call.refused == E.EBUSY:
+            had = acked.word(0, 8) if acked else 0
+            if call.refused == E.EBUSY and (device.handed_over(0, call.seq) or call.word(0, 8) & ~had):
                 yield match(51, "SET_FEATURES while FEATURES_OK stands", call.end, score=92)
             if not call.ok:
                 continue
@@ -177,6 +257,21 @@ def features(facts: Facts) -> Iterator[Match]:
                 why = f"other features than before: {added:#x} more, {gone:#x} less"
                 yield match(51, why, acked.end, call.end, score=90)
             acked = call
+
+
+def closed(facts: Facts) -> Iterator[Match]:
+    """The new image goes on with a number that the exec has closed."""
+    images = [one for one in facts.others if one.op == "exec" and one.ok]
+    for call in facts.others:
+        if call.refused != E.EBADF or not call.file.startswith(CLOSED) or not call.known:
+            continue
+        mine = [one for one in images if one.unit == call.unit and one.end < call.seq]
+        for device in facts.devices.values() if mine else ():
+            used = [one for one in device.calls if one.unit == call.unit and one.ok and one.seq < call.seq]
+            if used and used[-1].seq < mine[-1].seq and used[-1].op != "close":
+                gone = [seq for seq in device.released if mine[-1].seq < seq <= mine[-1].end]
+                why = f"the exec has closed {call.file}, and the new image goes on with it"
+                yield match(47, why, used[-1].end, *gone, mine[-1].end, call.end, score=93 if gone else 88)
 
 
 def descriptors(facts: Facts) -> Iterator[Match]:
@@ -191,10 +286,18 @@ def descriptors(facts: Facts) -> Iterator[Match]:
             execs = [one.end for one in facts.others if one.op == "exec" and one.end < call.seq]
             if call.refused == E.EBUSY and held:
                 yield match(48, "opened again while the old descriptor is there", held.end, call.end, score=92)
-            elif call.ok and held and any(seq > held.end for seq in execs):
+            elif call.ok and held and any(seq > held.end for seq in execs) and _set_up(device, execs[-1]):
                 why = "the descriptor went with the exec, and the path opens a device that has forgotten everything"
                 yield match(47, why, held.end, execs[-1], call.end, score=93)
             held = call if call.ok else held
 
 
-PATTERNS = (resets, ring_requests, interrupts, deaf, kicks, suspends, features, descriptors)
+def _set_up(device: Device, seq: int) -> bool:
+    # who has reset it before gives nothing away
+    before = [new for at, _, new in device.status if at < seq]
+    return not before or before[-1] != 0
+
+
+PATTERNS = (
+    resets, ring_requests, interrupts, deaf, unheard, misdirected, kicks, suspends, features, closed, descriptors
+)  # fmt: skip
