@@ -174,6 +174,30 @@ def test_two_series_are_compared_by_what_they_find() -> None:
     result = run(REMAP, "--series", "live-update-v1", "--series", "live-update-fixed", "--diff")
     assert result.exit_code == 0
     assert result.output.splitlines()[1].split() == ["unbatched_remap", "6.12", "iotlb.divergence", "clean"]
+    assert result.output.endswith("1 of 1 verdicts change, refusals change in 0\n")
+
+
+ORDER = """
+from vdpasim.core.series.live_update import NEW_OWNER, V2
+from vdpasim.uapi import vhost
+
+SERIES = V2.derive("cli-order", "mine", ioctls={vhost.VHOST_NEW_OWNER: NEW_OWNER.moved("another", before="limit")})
+"""
+
+
+@pytest.mark.usefixtures("registry")
+def test_two_series_are_compared_by_what_they_refuse(tmp_path: Path) -> None:
+    mine = tmp_path / "order.py"
+    mine.write_text(ORDER)
+    args = (SCENARIOS / "live_update" / "accounting.py", "--series", "live-update-v2", "--series", mine, "--diff")
+    result = run(*args)
+    assert result.exit_code == 0
+    assert [line.split()[-2:] for line in result.output.splitlines() if "refused" in line] == [
+        ["ENOMEM", "vdpa.new-owner.memlock"],
+        ["EBUSY", "vdpa.new-owner.same"],
+    ]
+    changed = [one for one in json.loads(run(*args, "--json").output) if one["refusals_change"]]
+    assert [one["id"].partition("::")[2] for one in changed] == ["lu29_counted_twice"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +207,7 @@ def test_two_series_are_compared_by_what_they_find() -> None:
         (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
         (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
         (["--series", "nothing"], "neither a series nor a file"),
-        (["--series", "mainline", "--series", "live-update-v1", "--diff", "--json"], "neither --json nor --ktap"),
+        (["--series", "mainline", "--series", "live-update-v1", "--diff", "--ktap"], "does not go with --ktap"),
     ],
 )
 def test_mistakes_with_series(flags: list[str], said: str) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
-@click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
+@click.option("--diff", is_flag=True, help="With several --series: which verdicts and refusals change between them.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
 @click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
 @click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
@@ -74,8 +74,8 @@ def command(
         told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
         play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
-        if diff and (as_json or as_ktap):
-            raise UsageError("--diff prints a table; it goes with neither --json nor --ktap")
+        if diff and as_ktap:
+            raise UsageError("--diff prints a table or JSON; it does not go with --ktap")
         asked = chosen or (None,)
         runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
         verdicts = [verdict for _, verdict in runs]
@@ -86,8 +86,7 @@ def command(
     _write(verdicts, junitxml, trace)
     if diff:
         named = [(which.name if which else "", verdict) for which, verdict in runs]
-        table = comparison.render(comparison.rows(named), [which.name for which in chosen])
-        click.echo(table + comparison.rests(named), nl=False)
+        click.echo(_compared(named, [which.name for which in chosen], as_json=as_json), nl=False)
         return
     render = reports.told if demo else reports.by_catalogue
     if explain or objections:
@@ -110,6 +109,11 @@ def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, 
     kernels = on_kernels([kernel] if kernel else one.scenario.kernels, chosen.given)
     behind = flag(chosen.given)
     return [attrs.evolve(v, rerun=v.rerun + behind) for name in kernels for v in play(one, kernel=name)]
+
+
+def _compared(named: list[tuple[str, Verdict]], series: list[str], *, as_json: bool) -> str:
+    table = comparison.rows(named)
+    return comparison.to_json(table) if as_json else comparison.render(table, series) + comparison.rests(named)
 
 
 class Chosen(NamedTuple):
