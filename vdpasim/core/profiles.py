@@ -115,8 +115,8 @@ def _is_prefix(name: str, text: str) -> bool:
 def _unknown(rest: str) -> str:
     # up to the next word; a - may be one of the name, so only what is a switch is taken off the end
     word = rest.partition("+")[0]
-    while (end := next((f"-{name}" for name in SWITCHES if word.endswith(f"-{name}")), None)) is not None:
-        word = word.removesuffix(end)
+    while (known := next((f"-{name}" for name in SWITCHES if word.endswith(f"-{name}")), None)) is not None:
+        word = word.removesuffix(known)
     return word
 
 
