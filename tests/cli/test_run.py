@@ -12,6 +12,7 @@ from vdpasim.cli.run import command
 from vdpasim.trace.file import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
+LU12 = f"{SCENARIOS / 'live_update' / 'batch.py'}::lu12_unbatched_remaps"
 REMAP = SCENARIOS / "live_update" / "unbatched_remap.py"
 
 
@@ -132,6 +133,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         ([REMAP, "--kernel", "6.12+F99"], "no switch"),
         ([REMAP, "--set", "pages=1"], "no setting"),
         ([REMAP, "--set", "pages"], "NAME=VALUE"),
+        ([SCENARIOS / "owner", "--set", "pages=1"], "none of"),
+        ([LU12, "--set", "regions=0"], "regions='0' is outside the domain of lu12_unbatched_remaps: 1 to 64"),
+        ([SCENARIOS / "live_update" / "batch.py", "--set", "regions=-1"], "is outside the domain of lu12_unbatched"),
         (["--demo", SCENARIOS / "owner"], "no scenario is marked demo"),
     ],
 )
@@ -140,6 +144,18 @@ def test_a_mistake_is_one_clear_line_and_exit_2(args: list[object], message: str
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_three_settings_of_one_story() -> None:
+    result = run(LU12, "--set", "regions=7", "--set", "order=reverse", "--set", "asid=1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.output.endswith("3 of 3 runs as expected\n")
+
+
+def test_settings_come_to_the_stories_that_have_them() -> None:
+    result = run(REMAP, LU12, "--set", "regions=7", "--kernel", "6.12", "--json")
+    assert result.stderr == "regions=7 is set in 1 of 2 stories; played as they are: 1 without such a setting\n"
+    assert ["--set" in one["rerun"] for one in json.loads(result.stdout)] == [False, True]
 
 
 # -- series

@@ -15,6 +15,7 @@ from vdpasim.scenario import comparison, reports
 from vdpasim.scenario.loader import ScenarioError, load
 from vdpasim.scenario.runner import run
 from vdpasim.scenario.series_file import flag, on_kernels, series_name
+from vdpasim.scenario.settings import shared
 from vdpasim.sim.errors import UsageError
 from vdpasim.sim.faults import parse
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--kernel", help="Profile string instead of the scenario's own, 6.12 or 7.1+live-update-v1.")
 @click.option("--seed", type=int, default=0, show_default=True, help="No effect unless a story draws (sim.choice).")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of stories that have it.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
 @click.option("--diff", is_flag=True, help="With several --series: which verdicts and refusals change between them.")
@@ -71,13 +72,14 @@ def command(
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
         inputs = Recordings(journal, ".journal") if journal else None
-        told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
+        told = partial(run, seed=seed, faults=planned, strict=strict)
         play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
         if diff and as_ktap:
             raise UsageError("--diff prints a table or JSON; it does not go with --ktap")
         asked = chosen or (None,)
-        runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
+        stories = [(one, partial(play, settings=mine)) for one, mine in zip(found, _set(found, pairs), strict=True)]
+        runs = [(which, v) for one, player in stories for which in asked for v in _played(player, one, kernel, which)]
         verdicts = [verdict for _, verdict in runs]
     except (ScenarioError, ProfileError, UsageError) as error:
         raise click.UsageError(str(error)) from None
@@ -101,6 +103,14 @@ def _series(given: tuple[str, ...], *, diff: bool) -> list[Chosen]:
     if diff != (len(chosen) > 1):
         raise ScenarioError("--diff compares two or more --series, and several --series need it")
     return chosen
+
+
+def _set(found: list[Found], pairs: dict[str, str]) -> list[dict[str, str]]:
+    # what each story takes; that some do not take it is talk, and no data
+    settings, left_out = shared([one.scenario for one in found], pairs if found else {})
+    if left_out:
+        click.echo(left_out, err=True)
+    return settings
 
 
 def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, chosen: Chosen | None) -> list[Verdict]:
