@@ -24,22 +24,26 @@ STALE = ("dma.stale-va", "iotlb.divergence")
 UNHEARD = (*STALE, "set-map.ignored-error")
 
 
-async def repush(vmm: LiveVmm) -> None:
+async def repush(vmm: LiveVmm, asid: int = 0) -> None:
     """BEGIN and END with nothing in between: the device gets the table as it is."""
-    await vmm.device.batch_begin()
-    await vmm.device.batch_end()
+    await vmm.device.batch_begin(asid=asid)
+    await vmm.device.batch_end(asid=asid)
+
+
+REGIONS = {"regions": range(1, 65), "asid": range(2)}
+"""How many, and the address space they are in with the queue."""
 
 
 @scenario(
     kernel={V1: STALE, V2: STALE, FIXED: ()},
     tags="LU12",
-    domain={"regions": range(1, 6), "order": ("forward", "reverse"), "way": ("exec", "transfer")},
+    domain={**REGIONS, "order": ("forward", "reverse"), "way": ("exec", "transfer")},
 )
 async def lu12_unbatched_remaps(
-    sim: Simulator, *, regions: int = 3, order: Order = "forward", way: Way = "exec"
+    sim: Simulator, *, regions: int = 3, order: Order = "forward", asid: int = 0, way: Way = "exec"
 ) -> None:
     """One message for each region, all of them accepted: the device keeps the old address of the last one sent."""
-    vmm = await disk(sim, blocks=regions)
+    vmm = await disk(sim, blocks=regions, asid=asid)
     vmm = await LiveUpdate(vmm, way=way, order=order, batched=False).run()
     last = regions - 1 if order == "forward" else 0
     if await attempt(vmm, last) == blk.VIRTIO_BLK_S_OK:  # else the ring may be gone with it
@@ -49,31 +53,35 @@ async def lu12_unbatched_remaps(
 @scenario(
     kernel=(V1, V2, FIXED),
     tags="LU12:twin",
-    domain={"regions": range(1, 6), "order": ("forward", "reverse"), "way": ("exec", "transfer")},
+    domain={**REGIONS, "order": ("forward", "reverse"), "way": ("exec", "transfer")},
 )
-async def lu12_fixed(sim: Simulator, *, regions: int = 3, order: Order = "forward", way: Way = "exec") -> None:
+async def lu12_fixed(
+    sim: Simulator, *, regions: int = 3, order: Order = "forward", asid: int = 0, way: Way = "exec"
+) -> None:
     """The same messages between BEGIN and END."""
-    vmm = await disk(sim, blocks=regions)
+    vmm = await disk(sim, blocks=regions, asid=asid)
     await works(await LiveUpdate(vmm, way=way, order=order).run())
 
 
 @scenario(
     kernel=(V1, V2, FIXED),
     tags="LU12:twin",
-    domain={"regions": range(1, 6), "again": (False, True)},
+    domain={**REGIONS, "order": ("forward", "reverse"), "again": (False, True)},
 )
-async def lu12_repaired(sim: Simulator, *, regions: int = 3, again: bool = False) -> None:
+async def lu12_repaired(
+    sim: Simulator, *, regions: int = 3, order: Order = "forward", asid: int = 0, again: bool = False
+) -> None:
     """Without a batch, and then any other push before the device runs: the last REMAP once more, or an empty batch."""
-    vmm = await disk(sim, blocks=regions)
+    vmm = await disk(sim, blocks=regions, asid=asid)
 
     async def push(update: LiveUpdate) -> None:
-        new = update.vmm
+        last = update.vmm.blocks[-1 if order == "forward" else 0]
         if again:
-            await new.device.iotlb_remap(new.blocks[-1].iova, new.blocks[-1].size, new.blocks[-1].region.addr)
+            await update.vmm.device.iotlb_remap(last.iova, last.size, last.region.addr, asid=asid)
         else:
-            await repush(new)
+            await repush(update.vmm, asid)
 
-    await works(await LiveUpdate(vmm, batched=False).after("remap", push).run())
+    await works(await LiveUpdate(vmm, order=order, batched=False).after("remap", push).run())
 
 
 # -- a push that fails
@@ -228,7 +236,7 @@ async def mixed(sim: Simulator, blocks: int, failing: int, *, gives_up: bool) ->
 @scenario(
     kernel={V1: "dma.stale-va", V2: "dma.stale-va", FIXED: "dma.stale-va"},
     tags="LU28",
-    domain={"blocks": range(3, 6), "failing": (1, 2)},
+    domain={"blocks": range(3, 6), "failing": range(1, 3)},
 )
 async def lu28_half_a_batch(sim: Simulator, *, blocks: int = 3, failing: int = 1) -> None:
     """An UPDATE fails half-way and the VMM ends the batch there: what was remapped is pushed, the rest is stale."""
@@ -237,7 +245,7 @@ async def lu28_half_a_batch(sim: Simulator, *, blocks: int = 3, failing: int = 1
     assert await attempt(vmm, failing) != 0, "a batch is not all or nothing"
 
 
-@scenario(kernel=(V1, V2, FIXED), tags="LU28:twin", domain={"blocks": range(3, 6), "failing": (1, 2)})
+@scenario(kernel=(V1, V2, FIXED), tags="LU28:twin", domain={"blocks": range(3, 6), "failing": range(1, 3)})
 async def lu28_fixed(sim: Simulator, *, blocks: int = 3, failing: int = 1) -> None:
     """The VMM goes on behind the refused UPDATE, which has spoilt nothing."""
     await works(await mixed(sim, blocks, failing, gives_up=False))

@@ -138,7 +138,7 @@ async def lu04_no_remap(
 @scenario(
     kernel={V1: "dma.stale-va", V2: "dma.stale-va", FIXED: "dma.stale-va", GUARDED: ()},
     tags=("LU25", "objection:same-pages"),
-    domain={"blocks": range(3, 6), "forgotten": (1, 2)},
+    domain={"blocks": range(3, 6), "forgotten": range(1, 3)},
 )
 async def lu25_one_block_forgotten(sim: Simulator, *, blocks: int = 3, forgotten: int = 1) -> None:
     """One of many REMAPs is missing: everything works but the requests whose data lie there."""

@@ -227,7 +227,7 @@ async def lu11_a_range_that_wraps(sim: Simulator, *, before: int = 1, behind: in
 @scenario(
     kernel={V1: "dma.wrong-object", V2: "dma.wrong-object", FIXED: "dma.wrong-object", SAME_OBJECT: ()},
     tags="LU26",
-    domain={"block": (1, 2)},
+    domain={"block": range(1, 3)},
 )
 async def lu26_the_other_space(sim: Simulator, *, block: int = 1) -> None:
     """REMAPs of space 1 that name space 0: success, and the queue's own data go to the memory of space 1."""

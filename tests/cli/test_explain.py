@@ -15,6 +15,8 @@ from vdpasim.core.switches import SWITCHES
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.testing import Result
 
 
@@ -140,6 +142,42 @@ class TestSwitch:
     @pytest.mark.parametrize("name", SWITCHES)
     def test_every_one_is_printed(self, name: str) -> None:
         assert explain(name).output.startswith(f"{name} (a switch)\n")
+
+
+OWN = """
+from vdpasim.core.rules import Rule
+from vdpasim.core.series import Series
+from vdpasim.uapi import errno as E
+
+RULES = (Rule("my.refusal", "my.c:check()", E.EBUSY, "when it refuses"), Rule("my.second", "my.c:act()", 0, "now"))
+SERIES = Series("my-explained", "what it is for", rules=RULES)
+"""
+
+
+@pytest.mark.usefixtures("registry")
+class TestSeriesOfYourOwn:
+    @pytest.fixture
+    def mine(self, tmp_path: Path) -> str:
+        path = tmp_path / "mine.py"
+        path.write_text(OWN)
+        return str(path)
+
+    def test_brings_its_rules_which_no_kernel_has(self, mine: str) -> None:
+        shown = lines("my.refusal", "--series", mine)
+        assert (shown["where"], shown["errno"]) == ("my.c:check()", "EBUSY (16)")
+        assert (shown["series"], shown["kernels"]) == ("my-explained", "none as it is; a profile with the series added")
+        family = explain("my", "--series", mine).output.splitlines()
+        assert [line.split()[0] for line in family] == ["my.refusal", "my.second"]
+
+    def test_is_a_switch_that_its_file_turns_on(self, mine: str) -> None:
+        assert lines("my-explained", "--series", mine)["use"] == "--series FILE"
+
+    def test_is_asked_for_where_a_word_is_not_known(self) -> None:
+        assert "those of a series of your own need --series FILE" in " ".join(explain("my.refusal").output.split())
+
+    def test_that_is_no_file_is_a_mistake(self) -> None:
+        result = explain("my.refusal", "--series", "nothing.py")
+        assert (result.exit_code, "neither a series nor a file" in result.output) == (2, True)
 
 
 class TestList:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.cli.test_run import V3
 from vdpasim.cli.matrix import command
 
 REMAP = Path(__file__).parents[2] / "scenarios" / "live_update" / "unbatched_remap.py"
@@ -42,6 +43,25 @@ def test_a_choice_and_json() -> None:
     ]
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_series_of_a_file_stands_beside_the_shipped_ones(tmp_path: Path) -> None:
+    mine = tmp_path / "v3.py"
+    mine.write_text(V3)
+    narrow = (REMAP, "--kernels", "6.12", "--modes", "va")
+    result = run(*narrow, "--series", f"live-update-v1,{mine}")
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.output.splitlines() if line][::3] == [
+        ["live-update-v1,", "x86_64"],
+        ["cli-v3+lu-advertise,", "x86_64"],
+    ]
+    assert [line.split()[-1] for line in result.output.splitlines() if line.startswith("unbatched")] == [
+        "iotlb.divergence",
+        "ok",
+    ]
+    again = run(*narrow, "--series", "live-update-v1", "--series", mine)
+    assert again.output == result.output
+
+
 def test_why() -> None:
     result = run(REMAP, "--kernels", "6.12", "--series", "mainline", "--modes", "va", "--why")
     assert "oserror [1]" in result.output
@@ -53,6 +73,7 @@ def test_why() -> None:
     [
         (["--kernels", "5.0"], "no kernel profile in '5.0'"),
         (["--series", "live-update-v9"], "no switch at"),
+        (["--series", "live-update-v1,nothing.py"], "nothing.py: neither a series nor a file"),
         (["--abis", "vax"], "--abis: 'vax' is none of x86_64"),
         (["--modes", "va,,pa"], "--modes: '' is none"),
         (["--kernels", ""], "--kernels: '' is none"),

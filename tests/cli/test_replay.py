@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.cli.test_run import V3
 from vdpasim.cli import cli
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
@@ -90,6 +91,22 @@ def test_a_file_that_is_no_journal_is_one_line(recorded: Path) -> None:
 
 def test_does_not_overwrite_the_journal(recorded: Path) -> None:
     assert vdpasim("replay", recorded, "--trace", recorded).exit_code == 2
+
+
+@pytest.mark.usefixtures("registry")
+def test_asks_for_the_file_of_the_series_it_lacks(recorded: Path, tmp_path: Path) -> None:
+    text = recorded.read_text().replace("6.12+live-update-v1", "6.12+cli-v3+lu-advertise", 1)
+    recorded.write_text(text)
+    result = vdpasim("replay", recorded)
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert line.endswith(
+        "recorded under cli-v3, which is no series or switch here; "
+        "if it is a series of your own, give its file: --series FILE"
+    )
+    mine = tmp_path / "v3.py"
+    mine.write_text(V3.replace('.moved("push", behind="store")', ""))  # as v1 but for what it checks
+    assert vdpasim("replay", recorded, "--series", mine).exit_code == 0
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from vdpasim.cli.run import command
 from vdpasim.trace.file import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
+LU12 = f"{SCENARIOS / 'live_update' / 'batch.py'}::lu12_unbatched_remaps"
 REMAP = SCENARIOS / "live_update" / "unbatched_remap.py"
 
 
@@ -132,6 +133,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         ([REMAP, "--kernel", "6.12+F99"], "no switch"),
         ([REMAP, "--set", "pages=1"], "no setting"),
         ([REMAP, "--set", "pages"], "NAME=VALUE"),
+        ([SCENARIOS / "owner", "--set", "pages=1"], "none of"),
+        ([LU12, "--set", "regions=0"], "regions='0' is outside the domain of lu12_unbatched_remaps: 1 to 64"),
+        ([SCENARIOS / "live_update" / "batch.py", "--set", "regions=-1"], "is outside the domain of lu12_unbatched"),
         (["--demo", SCENARIOS / "owner"], "no scenario is marked demo"),
     ],
 )
@@ -140,6 +144,18 @@ def test_a_mistake_is_one_clear_line_and_exit_2(args: list[object], message: str
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_three_settings_of_one_story() -> None:
+    result = run(LU12, "--set", "regions=7", "--set", "order=reverse", "--set", "asid=1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.output.endswith("3 of 3 runs as expected\n")
+
+
+def test_settings_come_to_the_stories_that_have_them() -> None:
+    result = run(REMAP, LU12, "--set", "regions=7", "--kernel", "6.12", "--json")
+    assert result.stderr == "regions=7 is set in 1 of 2 stories; played as they are: 1 without such a setting\n"
+    assert ["--set" in one["rerun"] for one in json.loads(result.stdout)] == [False, True]
 
 
 # -- series
@@ -174,6 +190,30 @@ def test_two_series_are_compared_by_what_they_find() -> None:
     result = run(REMAP, "--series", "live-update-v1", "--series", "live-update-fixed", "--diff")
     assert result.exit_code == 0
     assert result.output.splitlines()[1].split() == ["unbatched_remap", "6.12", "iotlb.divergence", "clean"]
+    assert result.output.endswith("1 of 1 verdicts change, refusals change in 0\n")
+
+
+ORDER = """
+from vdpasim.core.series.live_update import NEW_OWNER, V2
+from vdpasim.uapi import vhost
+
+SERIES = V2.derive("cli-order", "mine", ioctls={vhost.VHOST_NEW_OWNER: NEW_OWNER.moved("another", before="limit")})
+"""
+
+
+@pytest.mark.usefixtures("registry")
+def test_two_series_are_compared_by_what_they_refuse(tmp_path: Path) -> None:
+    mine = tmp_path / "order.py"
+    mine.write_text(ORDER)
+    args = (SCENARIOS / "live_update" / "accounting.py", "--series", "live-update-v2", "--series", mine, "--diff")
+    result = run(*args)
+    assert result.exit_code == 0
+    assert [line.split()[-2:] for line in result.output.splitlines() if "refused" in line] == [
+        ["ENOMEM", "vdpa.new-owner.memlock"],
+        ["EBUSY", "vdpa.new-owner.same"],
+    ]
+    changed = [one for one in json.loads(run(*args, "--json").output) if one["refusals_change"]]
+    assert [one["id"].partition("::")[2] for one in changed] == ["lu29_counted_twice"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +223,7 @@ def test_two_series_are_compared_by_what_they_find() -> None:
         (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
         (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
         (["--series", "nothing"], "neither a series nor a file"),
-        (["--series", "mainline", "--series", "live-update-v1", "--diff", "--json"], "neither --json nor --ktap"),
+        (["--series", "mainline", "--series", "live-update-v1", "--diff", "--ktap"], "does not go with --ktap"),
     ],
 )
 def test_mistakes_with_series(flags: list[str], said: str) -> None:

@@ -82,6 +82,23 @@ def test_a_string_that_is_none_says_where_and_what_is_near(spec: str, message: s
         parse(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "switch"),
+    [
+        ("6.12+my-v3", "my-v3"),
+        ("6.12+F1+my-v3+lu-advertise", "my-v3"),
+        ("6.12+my-v3-F1-lu-advertise", "my-v3"),
+        ("6.12-F99", "F99"),
+        ("6.12+", ""),
+        ("6.13", ""),
+    ],
+)
+def test_the_switch_there_is_not_is_named(spec: str, switch: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse(spec)
+    assert caught.value.switch == switch
+
+
 def test_what_is_implied_exists() -> None:
     for name, brought in IMPLIED.items():
         assert {name} | brought <= set(SWITCHES)

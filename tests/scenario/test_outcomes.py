@@ -13,7 +13,7 @@ from vdpasim.core import series
 from vdpasim.core.series import Series
 from vdpasim.core.series.live_update import V2 as POSTED
 from vdpasim.core.switches import SWITCHES
-from vdpasim.scenario.outcomes import Outcome, Refusal, dialect, outcome, outcomes, spoken, stories, waits
+from vdpasim.scenario.outcomes import Outcome, Refusal, dialect, outcome, outcomes, refusals, spoken, stories, waits
 from vdpasim.trace.text import TextTrace
 
 if TYPE_CHECKING:
@@ -83,10 +83,18 @@ def test_refusals_are_read_off_the_trace() -> None:
         (72, 0, None),
     )
     one = outcome(verdict("a", V1, "z.id", "a.id", "z.id", trace=trace))
-    refusals = (Refusal("EFAULT (EPERM inside)", "b.rule"), Refusal("EBUSY", "a.rule"))
-    assert one == Outcome(("a.id", "z.id"), refusals, passed=True)
+    refused = (Refusal("EFAULT (EPERM inside)", "b.rule"), Refusal("EBUSY", "a.rule"))
+    assert one == Outcome(("a.id", "z.id"), refused, passed=True)
     assert [refusal.said for refusal in one.refusals] == ["EPERM", "EBUSY"]
     assert str(one.refusals[0]) == "EFAULT (EPERM inside) b.rule"
+
+
+def test_refusals_can_be_counted_and_told_to_machines() -> None:
+    run = verdict("a", V1, trace=exits((-errno.EBUSY, 0, "a.rule"), (-errno.EBUSY, 0, "a.rule")))
+    assert refusals(run) == (Refusal("EBUSY", "a.rule"),) * 2
+    assert Refusal("EBUSY", "a.rule").row == {"errno": "EBUSY", "rule": "a.rule"}
+    message = {"errno": "EFAULT", "inside": "EPERM", "rule": "b.rule"}
+    assert Refusal("EFAULT (EPERM inside)", "b.rule").row == message
 
 
 def test_a_dead_kernel_refuses_nothing() -> None:

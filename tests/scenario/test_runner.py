@@ -151,28 +151,34 @@ def test_a_wrong_setting_is_named(settings: dict[str, str], message: str) -> Non
         play(adjustable, settings=settings)
 
 
-@scenario(domain={"count": range(1, 5), "size": (4, 16), "way": ("exec", "transfer")})
-async def bounded(sim: Simulator, *, count: int = 3, size: int = 4, way: str = "exec") -> None:
+@scenario(domain={"count": range(1, 5), "ratio": (1, 2), "size": (4, 16), "way": ("exec", "transfer")})
+async def bounded(sim: Simulator, *, count: int = 3, ratio: int = 1, size: int = 4, way: str = "exec") -> None:
     """Needs something to divide by, and not too much."""
-    assert 12 // count < 10, "too much"
+    assert 12 // count // ratio < 10, "too much"
     sim.process("vmm").mmap(size << 12)
 
 
-def test_a_word_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ScenarioError, match="way='foo': bounded knows exec, transfer"):
+def test_what_is_outside_of_a_domain_that_has_all_values_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="way='foo' is outside the domain of bounded: exec, transfer"):
         play(bounded, settings={"way": "foo"})
-    assert only(play(bounded, settings={"way": "transfer"})).passed
+    with pytest.raises(ScenarioError, match="count='5' is outside the domain of bounded: 1 to 4"):
+        play(bounded, settings={"count": "5"})
+    assert only(play(bounded, settings={"way": "transfer", "count": "4"})).passed
 
 
-def test_a_number_beyond_the_domain_is_played() -> None:
-    assert only(play(bounded, settings={"count": "7"})).passed
+def test_a_number_beyond_a_sample_is_played_and_the_verdict_says_so() -> None:
+    verdict = only(play(bounded, settings={"size": "5"}))
+    assert verdict.passed
+    assert verdict.line == "clean (size=5 is none of 4, 16, for which the verdict holds)"
+    assert only(play(bounded, settings={"size": "16"})).line == "clean"
 
 
 def test_what_cannot_be_played_says_why() -> None:
-    finding = only(play(bounded, settings={"count": "0"})).found[0]
+    finding = only(play(bounded, settings={"ratio": "0"})).found[0]
     assert finding.id == "error"
     assert finding.text.startswith("test_runner.py:")
-    assert "ValueError: cannot be played: count=0 is none of 1 to 4 (ZeroDivisionError(" in finding.text
+    said = "ValueError: cannot be played: ratio=0 is none of 1, 2, for which the verdict holds (ZeroDivisionError("
+    assert said in finding.text
 
 
 def test_what_ends_beyond_the_domain_says_so() -> None:

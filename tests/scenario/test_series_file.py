@@ -8,7 +8,7 @@ import pytest
 
 from vdpasim.core.profiles import parse
 from vdpasim.scenario.loader import ScenarioError
-from vdpasim.scenario.series_file import flag, on_kernel, on_kernels, series_name
+from vdpasim.scenario.series_file import column, flag, offering, on_kernel, on_kernels, series_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +102,42 @@ def test_a_file_is_loaded_for_the_kernels_and_named_in_commands(tmp_path: Path) 
     path = written(tmp_path, MENDED)
     assert on_kernels(["6.12"], path) == ["6.12+my-v3"]
     assert flag("my series.py") == " --series 'my series.py'"
+
+
+OTHER = """
+from vdpasim.core.series import Series
+
+SERIES = Series("my-other", "of something else", backend_features=1 << 20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        ("mainline", "mainline"),
+        ("live-update-v1", "live-update-v1"),
+        ("live-update-v2", "live-update-v2+lu-advertise"),
+        ("live-update-fixed", "live-update-fixed"),
+    ],
+)
+def test_devices_offer_a_series_that_does_not_see_to_it(name: str, switches: str) -> None:
+    assert offering(series_name(name)) == switches
+
+
+def test_what_a_series_does_not_know_is_not_offered(tmp_path: Path) -> None:
+    assert offering(series_name(written(tmp_path, OTHER))) == "my-other"
+
+
+def test_switches_are_taken_as_they_are_and_a_file_for_its_series(tmp_path: Path) -> None:
+    path = written(tmp_path, MENDED)
+    assert [column(one) for one in ("mainline", "live-update-v2", "live-update-v1-F3", "my-v3")] == [
+        "mainline",
+        "live-update-v2",
+        "live-update-v1-F3",
+        "my-v3",
+    ]
+    assert column(path) == "my-v3+lu-advertise"
+    assert column(f"{path}+lu-guard-resume") == "my-v3+lu-advertise+lu-guard-resume"
+    assert column(f"{path}-lu-advertise") == "my-v3-lu-advertise"
+    with pytest.raises(ScenarioError, match="neither a series nor a file"):
+        column(f"{path}x.py")

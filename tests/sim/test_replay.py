@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vdpasim.sim import Simulator
-from vdpasim.sim.replay import OPERATIONS, JournalError, Replay
+from vdpasim.sim.replay import OPERATIONS, JournalError, Replay, UnknownSeriesError
 from vdpasim.vmm.blk import RAM, BlkVmm
 
 if TYPE_CHECKING:
@@ -116,6 +116,11 @@ class TestDamage:
     )
     def test_of_the_header(self, text: str, said: str) -> None:
         assert said in refused(text)
+
+    def test_a_series_that_is_not_here_is_named(self, journal: str) -> None:
+        with pytest.raises(UnknownSeriesError, match="recorded under my-v3, which is no series or switch here"):
+            play(journal.replace('"6.12+live-update-v1"', '"6.12+my-v3+lu-advertise"', 1))
+        assert "no kernel profile" in refused(journal.replace('"6.12+live-update-v1"', '"6.13"', 1))
 
     @pytest.mark.parametrize(
         "line",

@@ -35,7 +35,7 @@ def test_steps_are_those_of_the_downtime(way: Way, mode: Mode) -> None:
 def test_remap_is_a_message_for_each_entry_and_one_push() -> None:
     run = measure(V1, "va", WAY["REMAP"], Guest(20, 1, 1))
     at = run.steps["remap"]
-    assert (at["message"], at["byte"], at["entry"]) == (2 + 21, 72 * (2 + 21), 21)
+    assert (at["message"], at["byte"], at["pushed"]) == (2 + 21, 72 * (2 + 21), 21)
     assert (total(run)["pin"], total(run)["unpin"]) == (0, 0)
 
 
@@ -49,7 +49,7 @@ def test_mapping_anew_pins_every_page_again_in_pa_mode(name: str, messages: int)
     run = measure(V1, "pa", WAY[name], Guest(20, 1, 4))
     counts = total(run)
     assert counts["pin"] == counts["unpin"] == RING + 80
-    assert counts["entry"] == RING + 20
+    assert counts["pushed"] == RING + 20
     assert counts["message"] == messages
     where = "reset" if name == "reset" else "remap"
     assert run.steps[where]["unpin"] == RING + 80

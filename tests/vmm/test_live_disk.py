@@ -56,6 +56,17 @@ def test_a_second_space_has_the_same_addresses_and_memory_of_its_own(second: boo
     assert [block.iova for block in doubles] == [block.iova for block in vmm.blocks[1:3]] * second
 
 
+def test_a_disk_may_be_in_another_space_with_all_it_has() -> None:
+    async def story(sim: Simulator) -> None:
+        vmm = await LiveUpdate(await disk(sim, blocks=2, asid=1), "reset").run()
+        assert ([block.asid for block in vmm.blocks], vmm.groups) == ([1, 1], {0: 1})
+        await works(vmm)
+        await vmm.device.iotlb_invalidate(vmm.blocks[1].iova, vmm.blocks[1].size, asid=1)
+        assert await attempt(vmm, 1) == blk.VIRTIO_BLK_S_IOERR
+
+    Simulator(V1).run(story)
+
+
 def test_what_occupies_a_place_is_new_memory() -> None:
     process = Simulator(V1).process("vmm")
     assert occupy(process, 1 << 32, 4096).read(0, 4) == bytes(4)

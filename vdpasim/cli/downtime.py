@@ -7,7 +7,10 @@ from fractions import Fraction
 
 import click
 
+from vdpasim.core.ports import PAGE_SIZE
 from vdpasim.report.downtime import Target, markdown, study, to_json
+from vdpasim.scenario.loader import ScenarioError
+from vdpasim.scenario.series_file import MAINLINE, offering, on_kernel, series_name
 from vdpasim.vmm.downtime import UNITS, Mode
 
 NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
@@ -18,6 +21,7 @@ MODES: tuple[Mode, ...] = ("va", "pa")
 
 @click.command("downtime")
 @click.option("--kernel", default="6.12+live-update-v1", show_default=True, help="Profile string.")
+@click.option("--series", metavar="NAME|FILE", default="", help="A patch series in the place of the kernel's.")
 @click.option("--sizes", default=SIZES, show_default=True, help="Entries of the guests that are played.")
 @click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Mapping mode; default: both.")
 @click.option("--cost", "costs", multiple=True, metavar="UNIT=TIME", help=f"What one costs: {', '.join(UNITS)}.")
@@ -27,6 +31,7 @@ MODES: tuple[Mode, ...] = ("va", "pa")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     kernel: str,
+    series: str,
     sizes: str,
     modes: tuple[str, ...],
     costs: tuple[str, ...],
@@ -42,12 +47,20 @@ def command(
     """
     try:
         prices = dict(_cost(text) for text in costs)
-        target = Target(guest, _bytes(guest), regions, _bytes(contiguous))
+        target = _target(guest, regions, contiguous)
         chosen: list[Mode] = [mode for mode in MODES if mode in modes or not modes]
-        found = study(kernel, _sizes(sizes), chosen, target)
-    except ValueError as error:  # a ProfileError is one
+        found = study(_kernel(kernel, series), _sizes(sizes), chosen, target)
+    except (ScenarioError, ValueError) as error:  # a ProfileError is one
         raise click.UsageError(str(error)) from None
     click.echo((to_json if as_json else markdown)(found, prices), nl=False)
+
+
+def _kernel(kernel: str, series: str) -> str:
+    # a series is measured on devices that offer it: on others there is nothing to measure
+    if not series:
+        return kernel
+    name, bare = series_name(series), on_kernel(kernel, MAINLINE)
+    return bare if name == MAINLINE else f"{bare}+{offering(name)}"
 
 
 def _sizes(text: str) -> list[int]:
@@ -61,9 +74,20 @@ def _cost(text: str) -> tuple[str, Fraction]:
     found = re.fullmatch(r"(\w+)=(\d+(?:\.\d+)?)(ns|us|ms|s)", text)
     if found is None:
         raise ValueError(f"--cost takes UNIT=TIME as in pin=300ns, not {text!r}")
-    if found[1] not in UNITS:
+    units = {**{head: unit for unit, head in UNITS.items()}, **{unit: unit for unit in UNITS}}
+    if found[1] not in units:
         raise ValueError(f"--cost knows no {found[1]!r}; there are {', '.join(UNITS)}")
-    return found[1], Fraction(found[2]) * NS[found[3]]
+    return units[found[1]], Fraction(found[2]) * NS[found[3]]
+
+
+def _target(guest: str, regions: int, contiguous: str) -> Target:
+    size, adjacent = _bytes(guest), _bytes(contiguous)
+    for option, text, given in (("--guest", guest, size), ("--contiguous", contiguous, adjacent)):
+        if given < PAGE_SIZE:
+            raise ValueError(f"{option} {text} is less than a page, which has {PAGE_SIZE} bytes")
+    if size < regions * PAGE_SIZE:
+        raise ValueError(f"--guest {guest} has no {regions} regions: a region has a page at least")
+    return Target(guest, size, regions, adjacent)
 
 
 def _bytes(text: str) -> int:

@@ -3,7 +3,8 @@
 Theory. A word is a rule, a switch, or the beginning of a family of rules (``vdpa.iotlb``). A rule is printed with the
 function it stands in, its condition, what the handler answers and what the caller sees of it, the kernels it holds on,
 and what it rests on. Which kernels follows from the row's switches and the profiles; nothing is written down twice.
-An unknown word is answered with the nearest known ones and exit code 2.
+``--series FILE`` brings the rules and switches of a series of one's own, which no kernel has as it is. An unknown word
+is answered with the nearest known ones and exit code 2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import click
 from vdpasim.checks.evidence import OWN, count_kinds, kind, stored
 from vdpasim.core.profiles import IMPLIED, PROFILES
 from vdpasim.core.rules import RULES
+from vdpasim.core.series import SERIES, SHIPPED
 from vdpasim.core.switches import SWITCHES, Switch
+from vdpasim.scenario.loader import ScenarioError
+from vdpasim.scenario.series_file import series_name
 from vdpasim.uapi import errno as E
 
 if TYPE_CHECKING:
@@ -76,9 +80,14 @@ def visible(rule: Rule) -> str:
 
 def kernels(rule: Rule) -> list[str]:
     """The profiles a rule holds on."""
-    if rule.own:
+    if rule.own or series_of(rule):
         return []
     return [name for name, on in PROFILES.items() if rule.holds(on)]
+
+
+def series_of(rule: Rule) -> str:
+    """The series that brings a rule itself, a user's own as a rule; else empty."""
+    return next((one.name for one in SERIES.values() if rule in one.rules), "")
 
 
 def depending(switch: str) -> list[str]:
@@ -101,6 +110,7 @@ def rule_json(rule: Rule, confirmed: Mapping[str, Evidence]) -> dict[str, Any]:
         "name": E.name(rule.errno) if rule.errno else None,
         "seen": visible(rule),
         "kernels": kernels(rule),
+        "series": series_of(rule),
         "switches": list(rule.switches),
         "evidence": kind(rule.id, confirmed),
         "cases": found.count if found else 0,
@@ -140,6 +150,8 @@ def rule_text(rule: Rule, confirmed: Mapping[str, Evidence]) -> Iterator[str]:
     yield _line("errno", (error if rule.errno else "none: a quirk, not a refusal") + (f"; {seen}" if seen else ""))
     if rule.why:
         yield _line("why", rule.why)
+    if series_of(rule):
+        yield _line("series", series_of(rule))
     yield _line("kernels", _kernels_text(rule))
     for one in rule.switches:
         words = [word.removeprefix("-") + (" off" if word[0] == "-" else "") for word in one.split("|")]
@@ -155,6 +167,8 @@ def _line(label: str, text: str) -> str:
 def _kernels_text(rule: Rule) -> str:
     if rule.own:
         return "none: this is not a kernel's behaviour"
+    if series_of(rule):
+        return "none as it is; a profile with the series added"
     return ", ".join(kernels(rule)) or "none as it is; a profile with the switch added"
 
 
@@ -183,7 +197,8 @@ def switch_text(switch: Switch) -> Iterator[str]:
         yield _line("effect", f"none in this simulator: {switch.unmodelled}")
     else:
         example = f"{off[-1]}+{switch.name}" if off else f"{next(iter(PROFILES))}-{switch.name}"
-        yield _line("use", f"--kernel {example}")
+        own = switch.name in SERIES and switch.name not in SHIPPED
+        yield _line("use", "--series FILE" if own else f"--kernel {example}")
     if row["implies"]:
         yield _line("brings", ", ".join(row["implies"]))
     for rule in row["rules"]:
@@ -203,13 +218,19 @@ def list_text(rules: Iterable[Rule]) -> Iterator[str]:
 
 @click.command("explain")
 @click.argument("words", metavar="[ID]...", nargs=-1)
+@click.option("--series", multiple=True, metavar="FILE", help="A patch series of your own, with its rules.")
 @click.option("--counts", is_flag=True, help="Print how many rules there are and what they rest on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(words: tuple[str, ...], counts: bool, as_json: bool) -> None:
+def command(words: tuple[str, ...], series: tuple[str, ...], counts: bool, as_json: bool) -> None:
     """Explain rules and switches; a family (vdpa.iotlb) is listed, and without ID every rule.
 
     IDs are what traces print behind a "#", and what an OSError of the simulator carries as .rule.
     """
+    try:
+        for one in series:
+            series_name(one)
+    except ScenarioError as error:
+        raise click.UsageError(str(error)) from None
     if counts:
         _print_counts(as_json=as_json)
         return
@@ -232,6 +253,7 @@ def _find(word: str) -> Rule | Switch | list[Rule]:
         return family
     near = difflib.get_close_matches(word, [*RULES, *SWITCHES], n=5, cutoff=0.4)
     hint = f"nearest: {', '.join(near)}" if near else "`vdpasim explain` lists them"
+    hint += "; those of a series of your own need --series FILE"
     raise click.UsageError(f"no rule or switch {word}; {hint}")
 
 

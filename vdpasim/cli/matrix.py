@@ -9,21 +9,27 @@ import click
 from vdpasim.core.profiles import ProfileError
 from vdpasim.scenario import matrix
 from vdpasim.scenario.loader import ScenarioError, load
+from vdpasim.scenario.series_file import column
 from vdpasim.uapi.abi import ABIS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 
+SERIES = "Switches added, or the file of a series; mainline: none."
+
+
 @click.command("matrix")
 @click.argument("paths", metavar="SCENARIO...", nargs=-1, required=True)
 @click.option("--kernels", default=",".join(matrix.KERNELS), show_default=True, help="Profiles.")
-@click.option("--series", default=",".join(matrix.SERIES), show_default=True, help="Switches added; mainline: none.")
+@click.option("--series", multiple=True, default=[",".join(matrix.SERIES)], show_default=True, help=SERIES)
 @click.option("--abis", default=",".join(matrix.ABIS), show_default=True, help="Of kernel and program.")
 @click.option("--modes", default=",".join(matrix.MODES), show_default=True, help="Mapping modes of devices.")
 @click.option("--why", is_flag=True, help="Also what was found first, as notes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(paths: tuple[str, ...], kernels: str, series: str, abis: str, modes: str, why: bool, as_json: bool) -> None:
+def command(
+    paths: tuple[str, ...], kernels: str, series: tuple[str, ...], abis: str, modes: str, why: bool, as_json: bool
+) -> None:
     """Play each SCENARIO (a file, a folder, or file.py::name) on every combination: where does it break, where not.
 
     A cell is what the run found, whatever the scenario expects. Exit 0, or 2 for a mistake in the command.
@@ -31,7 +37,7 @@ def command(paths: tuple[str, ...], kernels: str, series: str, abis: str, modes:
     try:
         machines = matrix.columns(
             _words("--kernels", kernels),
-            _words("--series", series),
+            list(dict.fromkeys(map(column, _words("--series", ",".join(series))))),
             _words("--abis", abis, ABIS),
             _words("--modes", modes, matrix.MODES),
         )

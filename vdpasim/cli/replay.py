@@ -16,7 +16,7 @@ from vdpasim import __version__
 from vdpasim.cli.trace import READABLE, NoTraceError, opened
 from vdpasim.scenario.loader import ScenarioError
 from vdpasim.scenario.series_file import series_name
-from vdpasim.sim.replay import JournalError, Replay
+from vdpasim.sim.replay import JournalError, Replay, UnknownSeriesError
 from vdpasim.trace.file import Header, Writer
 from vdpasim.trace.text import TextTrace, inert
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 def command(file: Path, trace: Path | None, recorded: Path | None, series: tuple[str, ...]) -> None:
     """Run FILE, which `vdpasim run --journal` wrote, again, and say whether the same events come out.
 
+    A run under a series of your own needs its file, --series FILE: a journal holds no code.
+
     Exit 0 if they do, 1 with the first that is different, 2 if FILE is no journal.
     """
     try:
@@ -45,6 +47,9 @@ def command(file: Path, trace: Path | None, recorded: Path | None, series: tuple
     try:
         with file.open(encoding="ascii") as stream:
             outcome = _play(Replay(stream, file.name), trace)
+    except UnknownSeriesError as error:
+        hint = "if it is a series of your own, give its file: --series FILE"
+        raise NoTraceError(f"{inert(str(error))}; {hint}") from None
     except (JournalError, OSError) as error:
         raise NoTraceError(inert(str(error))) from None
     _tell(outcome, recorded)

@@ -15,6 +15,7 @@ from vdpasim.scenario import comparison, reports
 from vdpasim.scenario.loader import ScenarioError, load
 from vdpasim.scenario.runner import run
 from vdpasim.scenario.series_file import flag, on_kernels, series_name
+from vdpasim.scenario.settings import shared
 from vdpasim.sim.errors import UsageError
 from vdpasim.sim.faults import parse
 
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--kernel", help="Profile string instead of the scenario's own, 6.12 or 7.1+live-update-v1.")
 @click.option("--seed", type=int, default=0, show_default=True, help="No effect unless a story draws (sim.choice).")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A keyword parameter of the scenario.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of stories that have it.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong, see `vdpasim faults`.")
 @click.option("--series", multiple=True, metavar="NAME|FILE", help="A patch series in the place of the scenario's own.")
-@click.option("--diff", is_flag=True, help="With several --series: which verdicts change from one to the other.")
+@click.option("--diff", is_flag=True, help="With several --series: which verdicts and refusals change between them.")
 @click.option("--demo", is_flag=True, help="Only the scenarios marked demo, with what each is about.")
 @click.option("--strict", is_flag=True, help="Mistakes of the program (vmm.*) count, instead of being noted.")
 @click.option("--explain", is_flag=True, help="Of each finding where it was and the events that led to it.")
@@ -71,13 +72,14 @@ def command(
         found = [one for one in load(paths) if one.scenario.demo or not demo]
         record = Recordings(trace) if trace else None
         inputs = Recordings(journal, ".journal") if journal else None
-        told = partial(run, seed=seed, settings=pairs, faults=planned, strict=strict)
+        told = partial(run, seed=seed, faults=planned, strict=strict)
         play = partial(told, record=record, journal=inputs)
         chosen = _series(series, diff=diff)
-        if diff and (as_json or as_ktap):
-            raise UsageError("--diff prints a table; it goes with neither --json nor --ktap")
+        if diff and as_ktap:
+            raise UsageError("--diff prints a table or JSON; it does not go with --ktap")
         asked = chosen or (None,)
-        runs = [(which, v) for one in found for which in asked for v in _played(play, one, kernel, which)]
+        stories = [(one, partial(play, settings=mine)) for one, mine in zip(found, _set(found, pairs), strict=True)]
+        runs = [(which, v) for one, player in stories for which in asked for v in _played(player, one, kernel, which)]
         verdicts = [verdict for _, verdict in runs]
     except (ScenarioError, ProfileError, UsageError) as error:
         raise click.UsageError(str(error)) from None
@@ -86,8 +88,7 @@ def command(
     _write(verdicts, junitxml, trace)
     if diff:
         named = [(which.name if which else "", verdict) for which, verdict in runs]
-        table = comparison.render(comparison.rows(named), [which.name for which in chosen])
-        click.echo(table + comparison.rests(named), nl=False)
+        click.echo(_compared(named, [which.name for which in chosen], as_json=as_json), nl=False)
         return
     render = reports.told if demo else reports.by_catalogue
     if explain or objections:
@@ -104,12 +105,25 @@ def _series(given: tuple[str, ...], *, diff: bool) -> list[Chosen]:
     return chosen
 
 
+def _set(found: list[Found], pairs: dict[str, str]) -> list[dict[str, str]]:
+    # what each story takes; that some do not take it is talk, and no data
+    settings, left_out = shared([one.scenario for one in found], pairs if found else {})
+    if left_out:
+        click.echo(left_out, err=True)
+    return settings
+
+
 def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, chosen: Chosen | None) -> list[Verdict]:
     if chosen is None:
         return play(one, kernel=kernel)
     kernels = on_kernels([kernel] if kernel else one.scenario.kernels, chosen.given)
     behind = flag(chosen.given)
     return [attrs.evolve(v, rerun=v.rerun + behind) for name in kernels for v in play(one, kernel=name)]
+
+
+def _compared(named: list[tuple[str, Verdict]], series: list[str], *, as_json: bool) -> str:
+    table = comparison.rows(named)
+    return comparison.to_json(table) if as_json else comparison.render(table, series) + comparison.rests(named)
 
 
 class Chosen(NamedTuple):

@@ -75,6 +75,9 @@ IMPLIED: dict[str, frozenset[str]] = {
 class ProfileError(ValueError):
     """The string names no profile or switch; the message says which word and what is near."""
 
+    switch = ""
+    """The switch there is not, as far as it can be told from the string."""
+
 
 def parse(spec: str) -> Switches:
     """The switches of a profile string.
@@ -91,7 +94,9 @@ def parse(spec: str) -> Switches:
         sign, rest = rest[0], rest[1:]
         word = next((name for name in sorted(SWITCHES, key=len, reverse=True) if _is_prefix(name, rest)), None)
         if word is None or sign not in "+-":
-            raise ProfileError(f"no switch at {sign + rest!r} of {spec!r}: {_nearest(rest, SWITCHES)}")
+            error = ProfileError(f"no switch at {sign + rest!r} of {spec!r}: {_nearest(rest, SWITCHES)}")
+            error.switch = _unknown(rest)
+            raise error
         if SWITCHES[word].unmodelled:
             raise ProfileError(f"{sign + word} would change nothing: {SWITCHES[word].unmodelled}")
         if sign == "+":
@@ -105,6 +110,14 @@ def parse(spec: str) -> Switches:
 def _is_prefix(name: str, text: str) -> bool:
     # "live-update-v1" must not match "live-update-v10", nor "6.1" match "6.12"
     return text.startswith(name) and (len(text) == len(name) or text[len(name)] in "+-")
+
+
+def _unknown(rest: str) -> str:
+    # up to the next word; a - may be one of the name, so only what is a switch is taken off the end
+    word = rest.partition("+")[0]
+    while (known := next((f"-{name}" for name in SWITCHES if word.endswith(f"-{name}")), None)) is not None:
+        word = word.removesuffix(known)
+    return word
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

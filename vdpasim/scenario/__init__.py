@@ -1,19 +1,20 @@
 """Scenarios: stories in Python files, with an asserted verdict.
 
-Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it
-offers. The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation
-fails it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is
-gone. Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each; of a kernel
-that is not named :mod:`.expectation` says which of them stands for it. A story tells what only it can see by
-``sim.violation``. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse what follows,
-``with perhaps_refused(errno.EBUSY) as answer:`` that it may, so that a story can go on by what the kernel does and need
-not know which one it is.
+Theory. A scenario is an ``async def`` that gets a fresh :class:`~vdpasim.sim.Simulator` and awaits only what it offers.
+The decorator says on which kernels it runs and which violation must be found; without ``expect`` any violation fails
+it. A scenario *passes* when what was found is what was expected, so one that expects a bug fails when the bug is gone.
+Where kernels differ, ``kernel={"7.1": "kernel.oops", "tip": ()}`` says what must be found on each; of a kernel that is
+not named :mod:`.expectation` says which of them stands for it. For which values of its parameters the verdict holds,
+``domain`` says: a range, words and yes or no are all there are, a tuple of numbers is a sample. A story tells what only
+it can see by ``sim.violation``. ``with refused(errno.EFAULT, inside=errno.EEXIST):`` says that the kernel must refuse
+what follows, ``with perhaps_refused(errno.EBUSY) as answer:`` that it may, so that a story can go on by what the kernel
+does and need not know which one it is.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,8 @@ class Scenario:
     """What goes wrong, in the notation of ``vdpasim faults``."""
     tags: tuple[str, ...] = ()
     """What it belongs to: a number of the live-update catalogue (``LU12``), an objection (``objection:same-pages``)."""
-    domain: dict[str, tuple[Any, ...]] = attrs.Factory(dict["str", "tuple[Any, ...]"])
-    """The values of its parameters for which the verdict holds, a parameter each; of words, all that there are."""
+    domain: dict[str, Sequence[Any]] = attrs.Factory(dict["str", "Sequence[Any]"])
+    """The values of its parameters for which the verdict holds, a parameter each; see :mod:`.settings`."""
 
     def expected(self, kernel: str) -> frozenset[str]:
         """The ids that must be found on a kernel: its own, those of a kernel that stands for it, else :attr:`expect`.
@@ -97,10 +98,15 @@ def scenario(
             raise TypeError(f"{body.__name__} has no parameter {', '.join(sorted(unknown))}")
         doc = (body.__doc__ or "").strip()
         fixed = (abi, demo, dict(options or {}), extensions, expects, planned)
-        more = ((tags,) if isinstance(tags, str) else tags, {key: tuple(some) for key, some in (domain or {}).items()})
+        more = ((tags,) if isinstance(tags, str) else tags, _domain(domain or {}))
         return Scenario(body.__name__, doc, body, kernels, _ids(expect), *fixed, *more)
 
     return mark
+
+
+def _domain(given: Mapping[str, Iterable[Any]]) -> dict[str, Sequence[Any]]:
+    # a range says more than its values: that they are all
+    return {name: values if isinstance(values, range) else tuple(values) for name, values in given.items()}
 
 
 def _ids(ids: str | tuple[str, ...]) -> frozenset[str]:

@@ -38,6 +38,12 @@ class Refusal(NamedTuple):
     rule: str
 
     @property
+    def row(self) -> dict[str, str]:
+        """For JSON: what the caller saw, what the handler of a message said where that is another, and the rule."""
+        seen = self.errno.partition(" ")[0]
+        return {"errno": seen, "rule": self.rule, **({"inside": self.said} if self.said != seen else {})}
+
+    @property
     def said(self) -> str:
         """The errno without what became of it on its way to the caller."""
         return self.errno.partition("(")[2].partition(" ")[0] or self.errno
@@ -104,8 +110,15 @@ def _short(name: str) -> str:
 def outcome(verdict: Verdict) -> Outcome:
     """The ids and the refusals of a run, the latter in their order and each once."""
     ids = tuple(sorted({finding.id for finding in verdict.found}))
-    found = [] if "kernel.oops" in ids else [Refusal(*match.groups()) for match in _REFUSED.finditer(verdict.trace)]
-    return Outcome(ids, tuple(dict.fromkeys(one for one in found if one.errno != "EAGAIN")), verdict.passed)
+    return Outcome(ids, tuple(dict.fromkeys(refusals(verdict))), verdict.passed)
+
+
+def refusals(verdict: Verdict) -> tuple[Refusal, ...]:
+    """The calls that were refused in a run, each of them, in their order."""
+    if any(finding.id == "kernel.oops" for finding in verdict.found):
+        return ()
+    found = [Refusal(*match.groups()) for match in _REFUSED.finditer(verdict.trace)]
+    return tuple(one for one in found if one.errno != "EAGAIN")
 
 
 def stories(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:

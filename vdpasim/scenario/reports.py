@@ -157,6 +157,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
             "found": [_row(f) for f in v.found],
             "notes": [_row(f) for f in v.notes],
             "unconfirmed": dict(v.unconfirmed),
+            "strayed": v.strayed,
             "steps": v.steps,
             "rerun": v.rerun,
         }

@@ -8,7 +8,6 @@ that no kernel confirms: it is no better than they are.
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,6 +18,8 @@ from vdpasim import __version__
 from vdpasim.checks.evidence import told
 from vdpasim.scenario.judge import Judge
 from vdpasim.scenario.loader import Found, ScenarioError
+from vdpasim.scenario.settings import strayed
+from vdpasim.scenario.settings import values as typed
 from vdpasim.sim import InternalError, Simulator, UsageError
 from vdpasim.sim.errors import VdpasimError
 from vdpasim.trace.file import Header, Mark, Writer
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from vdpasim.checks import Finding
-    from vdpasim.scenario import Scenario
 
     Record = Callable[[Header], TextIO]
     """Opens what a run is recorded to; the run closes it."""
@@ -56,11 +56,14 @@ class Verdict:
     """What the scenario belongs to."""
     unconfirmed: Mapping[str, str] = attrs.Factory(dict["str", "str"])
     """The rules it came to that no kernel confirms, each with what it rests on."""
+    strayed: str = ""
+    """Settings of which the story says nothing, in words."""
 
     @property
     def line(self) -> str:
-        """What was found, in a few words, and what that rests on if no kernel confirms it."""
-        return f"{self._outcome} ({told(self.unconfirmed)})" if self.unconfirmed else self._outcome
+        """What was found, in a few words, what that rests on if no kernel confirms it, and settings that strayed."""
+        more = "; ".join(filter(None, (told(self.unconfirmed), self.strayed)))
+        return f"{self._outcome} ({more})" if more else self._outcome
 
     @property
     def _outcome(self) -> str:
@@ -87,15 +90,13 @@ def run(
     ``strict`` makes mistakes of the program count; ``record`` is asked once a run where its trace goes, ``journal``
     where what went in does.
 
-    A word must be one of those the scenario has in its domain, a number need not: what such a run ends with says so.
-
     Raises:
-        ScenarioError: a setting the scenario does not have, a value of the wrong type, a word it does not know, a fault
+        ScenarioError: a setting the scenario does not have, a value of the wrong type or outside its domain, a fault
             that is none, a machine that cannot be made.
         ProfileError: the kernel.
     """
     story = found.scenario
-    values = _settings(story, settings or {})
+    values = typed(story, settings or {})
     kernels = (kernel,) if kernel else story.kernels
     added = tuple(faults)
     flags = "".join(f" --set {key}={value}" for key, value in (settings or {}).items())
@@ -162,6 +163,7 @@ def _run_one(
         tuple(judge.notes),
         story.tags,
         judge.unconfirmed,
+        strayed(story, values),
     )
 
 
@@ -225,60 +227,15 @@ def _play(judge: Judge, found: Found, values: dict[str, Any]) -> None:
     except InternalError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a story raises is its outcome
-        judge.ended(_blamed(error, _strayed(found.scenario, values)), found.path)
+        judge.ended(_blamed(error, strayed(found.scenario, values)), found.path)
 
 
-def _strayed(story: Scenario, values: dict[str, Any]) -> str:
-    # settings for which the story never promised its verdict
-    beyond = [name for name, value in values.items() if value not in story.domain.get(name, (value,))]
-    return "; ".join(f"{name}={values[name]} is none of {_told(story.domain[name])}" for name in beyond)
-
-
-def _blamed(error: BaseException, strayed: str) -> BaseException:
-    if not strayed:
+def _blamed(error: BaseException, beyond: str) -> BaseException:
+    if not beyond:
         return error
     if isinstance(error, AssertionError | OSError | VdpasimError | ValueError):
-        error.add_note(f"{strayed}, for which the verdict holds")
+        error.add_note(beyond)
         return error
-    blamed = ValueError(f"cannot be played: {strayed} ({error!r})")
+    blamed = ValueError(f"cannot be played: {beyond} ({error!r})")
     blamed.__cause__ = error  # its frames are those of the story
     return blamed
-
-
-def _told(domain: tuple[Any, ...]) -> str:
-    first, last = domain[0], domain[-1]
-    if len(domain) > 3 and domain == tuple(range(first, last + 1)):
-        return f"{first} to {last}"
-    return ", ".join(map(str, domain))
-
-
-def _settings(story: Scenario, settings: dict[str, str]) -> dict[str, Any]:
-    known = {
-        name: parameter.default
-        for name, parameter in inspect.signature(story.body).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    values: dict[str, Any] = {}
-    for name, text in settings.items():
-        if name not in known:
-            raise ScenarioError(f"{story.name} has no setting {name!r}; it has {', '.join(known) or 'none'}")
-        values[name] = _value(name, text, known[name])
-        words = story.domain.get(name, ())
-        if isinstance(known[name], str) and words and values[name] not in words:
-            raise ScenarioError(f"{name}={text!r}: {story.name} knows {_told(words)}")
-    return values
-
-
-def _value(name: str, text: str, default: object) -> object:
-    # a setting has the type of its default
-    if isinstance(default, bool):
-        words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        if text.lower() not in words:
-            raise ScenarioError(f"{name}={text!r} is neither yes nor no")
-        return words[text.lower()]
-    if isinstance(default, int):
-        try:
-            return int(text, 0)
-        except ValueError:
-            raise ScenarioError(f"{name}={text!r} is no number") from None
-    return text

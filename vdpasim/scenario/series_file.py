@@ -5,7 +5,8 @@ registers the series, so that its name is a switch like any other; a file is reg
 named. On a scenario's profile string the series takes the place of the one that is there, if any: with ``--series
 ./my_v3.py`` a story that runs on ``6.12+live-update-v1`` runs on ``6.12+my-v3``, and a story that runs on two series
 runs once. Where the devices of the one offered its features, because it says so or ``lu-advertise`` does, those of the
-other do: a series that advertises nothing would else be compared by its refusals.
+other do: a series that advertises nothing would else be compared by its refusals. Where there is no story to go by, in
+``matrix`` and ``downtime``, devices offer what the series knows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vdpasim.core import series
 from vdpasim.core.profiles import IMPLIED, parse
 from vdpasim.core.series import Series
 from vdpasim.scenario.loader import ScenarioError
+from vdpasim.uapi.vhost_types import VHOST_BACKEND_F_IOTLB_REMAP, VHOST_BACKEND_F_NEW_OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 ADVERTISE = "lu-advertise"
 MAINLINE = "mainline"
 """The name of no series at all."""
+
+OFFERED = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
+"""The backend features that ``lu-advertise`` lets devices offer."""
 
 _loaded: dict[Path, str] = {}
 
@@ -84,6 +89,30 @@ def on_kernel(kernel: str, name: str) -> str:
         return bare
     offered = ADVERTISE in parse(kernel) and ADVERTISE not in IMPLIED.get(name, ())
     return f"{bare}+{name}+{ADVERTISE}" if offered else f"{bare}+{name}"
+
+
+def offering(name: str) -> str:
+    """The switches that turn a series on, on devices that offer it: ``my-v3+lu-advertise``.
+
+    Devices offer NEW_OWNER and REMAP if a switch says so; a series that does not know them is not asked for.
+    """
+    known = series.SERIES[name].backend_features if name in series.SERIES else 0
+    if not known & OFFERED or ADVERTISE in IMPLIED.get(name, ()):
+        return name
+    return f"{name}+{ADVERTISE}"
+
+
+def column(given: str) -> str:
+    """Switches as they were given, or FILE.py with more switches behind it: those of its series, which devices offer.
+
+    Raises:
+        ScenarioError: as :func:`series_name` does.
+    """
+    found = re.fullmatch(r"(.+\.py)([+-].*)?", given)
+    if found is None:
+        return given
+    name, more = series_name(found[1]), found[2] or ""
+    return (name if ADVERTISE in more else offering(name)) + more
 
 
 def on_kernels(kernels: Iterable[str], given: str) -> list[str]:

@@ -64,6 +64,10 @@ class JournalError(ValueError):
     """A file is no journal, or is damaged, or does not fit this version."""
 
 
+class UnknownSeriesError(JournalError):
+    """A journal that can be played when the series it names is registered."""
+
+
 @attrs.define
 class Outcome:
     """How far a replay came, and what was different."""
@@ -100,6 +104,7 @@ class Replay:
 
     Raises:
         JournalError: it is none, or is of a later version.
+        UnknownSeriesError: it was recorded under a series that is not registered.
     """
 
     def __init__(self, stream: IO[str], name: str = "journal") -> None:
@@ -161,8 +166,11 @@ class Replay:
     # -- lines
 
     def _fail(self, reason: str) -> NoReturn:
+        raise JournalError(self._told(reason))
+
+    def _told(self, reason: str) -> str:
         shown = reason if reason.isprintable() else ascii(reason)[1:-1]
-        raise JournalError(f"{self._name}:{self._number}: {shown}")
+        return f"{self._name}:{self._number}: {shown}"
 
     def _row(self) -> Any:
         # None at the end, which a line cut in two is as well
@@ -212,7 +220,12 @@ class Replay:
             )
         except KeyError as error:
             self._fail(f"the header has no {error.args[0]}")
-        except (ProfileError, UsageError, TypeError, ValueError, AttributeError) as error:
+        except ProfileError as error:
+            if not error.switch:
+                self._fail(f"the header makes no machine: {error}")
+            lacking = f"recorded under {error.switch}, which is no series or switch here"
+            raise UnknownSeriesError(self._told(lacking)) from None
+        except (UsageError, TypeError, ValueError, AttributeError) as error:
             self._fail(f"the header makes no machine: {error}")
 
     # -- playing

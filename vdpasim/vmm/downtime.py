@@ -49,7 +49,7 @@ UNITS = {
     "byte": "bytes",
     "pin": "pinned",
     "unpin": "unpinned",
-    "entry": "pushed",
+    "pushed": "pushed",
     "open": "opens",
 }
 """What is counted, with the head of its column: bytes of messages, pages pinned and unpinned, entries that the device
@@ -114,7 +114,7 @@ class Meter:
     def read(self) -> Counts:
         """All counts so far."""
         memory = self._pages.statistics()
-        kernel = {"pin": memory.pinned, "unpin": memory.unpinned, "entry": self._device.statistics().entries}
+        kernel = {"pin": memory.pinned, "unpin": memory.unpinned, "pushed": self._device.statistics().entries}
         counted = {**self._own, **kernel}
         return {unit: counted[unit] for unit in UNITS}
 

@@ -2,9 +2,10 @@
 
 Theory. :func:`disk` brings a VMM up and writes a text into one sector for each block of guest memory. After the
 handover :func:`works` reads each sector into its block and compares; :func:`attempt` makes one such request and tells
-how it ended, for stories in which it need not end well. :func:`two_spaces` is a disk that has a second address space,
-and :func:`occupy` lets the new image have something of its own where the old one had a block. :func:`by_file` is a disk
-that maps files itself, and :func:`in_another_file` moves a block of guest memory to another file.
+how it ended, for stories in which it need not end well. With ``asid=1`` it is a disk with a second address space, and
+all of it is there; :func:`two_spaces` is in the first and has doubles of its memory in the second. :func:`occupy` lets
+the new image have something of its own where the old one had a block. :func:`by_file` is a disk that maps files itself,
+and :func:`in_another_file` moves a block of guest memory to another file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vdpasim.vmm.blk import SECTOR, STATUS_AT
 from vdpasim.vmm.live_update import GAP, Block, LiveVmm
 
 if TYPE_CHECKING:
+    from vdpasim.devices.profile import DeviceProfile
     from vdpasim.sim import Process, Region, Simulator
     from vdpasim.vmm.live_update import Action, LiveUpdate
 
@@ -38,6 +40,8 @@ async def disk(sim: Simulator, *, blocks: int = 3, asid: int = 0, **attributes: 
     Raises:
         AssertionError: the device did not take the texts.
     """
+    if asid:
+        attributes.setdefault("profile", _of_two_spaces())
     if "profile" not in attributes:
         attributes["mgmtdev"] = "vdpasim_blk"
     path = sim.vdpa.dev_add("disk", **attributes).path
@@ -47,14 +51,17 @@ async def disk(sim: Simulator, *, blocks: int = 3, asid: int = 0, **attributes: 
     return vmm
 
 
+def _of_two_spaces() -> DeviceProfile:
+    offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
+    return attrs.evolve(load("vdpasim_blk-6.12"), address_spaces=2, backend_features=offers)
+
+
 async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
     """A disk with two address spaces; in the second the blocks but the first have a double, with memory of its own.
 
     The doubles are further blocks of the VMM, which no request reaches: its queue is in address space 0.
     """
-    offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
-    profile = attrs.evolve(load("vdpasim_blk-6.12"), address_spaces=2, backend_features=offers)
-    vmm = await disk(sim, profile=profile)
+    vmm = await disk(sim, profile=_of_two_spaces())
     for block in vmm.blocks[1:] if second else []:
         memfd = vmm.process.memfd("double", block.size)
         double = Block(block.iova, block.size, memfd, vmm.process.mmap(block.size, memfd), asid=1)

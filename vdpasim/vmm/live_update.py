@@ -124,12 +124,12 @@ class LiveVmm(BlkVmm):
         asid: int = 0,
         backend_features: int | None = None,
     ) -> LiveVmm:
-        """Bring a device up; all blocks behind the first are mapped for address space ``asid``.
+        """Bring a device up; its queue and all blocks are in address space ``asid``.
 
         ``backend_features`` is what is acked; None: all that is offered.
         """
         vmm = await cls.create(process, path)
-        vmm.blocks = [Block(IOVA, RAM, vmm.memfd, vmm.ram)]
+        vmm.blocks = [Block(IOVA, RAM, vmm.memfd, vmm.ram, asid)]
         for number in range(1, blocks):
             memfd = process.memfd(f"block{number}", BLOCK)
             vmm.blocks.append(Block(IOVA + RAM + number * 2 * BLOCK, BLOCK, memfd, process.mmap(BLOCK, memfd), asid))
@@ -137,6 +137,8 @@ class LiveVmm(BlkVmm):
         offered = await vmm.device.get_backend_features()
         await vmm.device.set_backend_features(offered if backend_features is None else backend_features)
         await vmm.negotiate()
+        if asid:
+            await vmm.assign(0, asid)
         await vmm.map_ram()
         await vmm.start()
         return vmm
