@@ -54,6 +54,18 @@ def test_what_was_saved_in_an_earlier_life_is_stale(check: VmmRingBase) -> None:
     assert len(check.findings) == 1
 
 
+@pytest.mark.parametrize(("saved", "wanted"), [((), 0), ((7,), 1)])
+def test_in_a_log_without_the_device_a_base_is_judged_by_what_was_saved(saved: tuple[int, ...], wanted: int) -> None:
+    check = VmmRingBase()
+    feed(check, Kind.OPEN, device=DEV, below="", family="vhost-vdpa")
+    status(check, 0xB, 0xF)
+    for value in saved:
+        ring(check, "get-base", value)
+    status(check, 0xF, 0)
+    ring(check, "base", 6)
+    assert len(check.findings) == wanted
+
+
 def test_a_device_that_never_ran_may_have_been_saved_elsewhere() -> None:
     check = VmmRingBase()
     status(check, 3, 0)

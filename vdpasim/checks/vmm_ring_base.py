@@ -3,7 +3,8 @@
 Theory. After a reset the driver begins anew, from 0, unless the program saved where the queue was: by GET_VRING_BASE,
 or by the used index the driver saw. Any other base is left over from an earlier life of the queue. It also shows when
 the device moves the used index and finds one in memory that is behind: requests were skipped. A destination of a
-migration, which never ran here, may set what it likes. The first base of a packed ring is its wrap counter.
+migration, which never ran here, may set what it likes. The first base of a packed ring is its wrap counter. In the
+log of a program no device moves an index: there a base is judged if the log has where the queue was.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class VmmRingBase(Oracle):
             self.saved.setdefault(key, set()).add(cast("int", value))
         elif what == "base":
             self.based[key] = seq
-            if device in self.reset and value not in FRESH and value not in self.saved.get(key, ()):
+            saved = self.saved.get(key, ())
+            told = bool(saved) or self.watched(device)
+            if device in self.reset and value not in FRESH and value not in saved and told:
                 text = f"{device} queue {queue} goes on from {value} after a reset, and that was saved nowhere"
                 where = {"device": device, "queue": queue}
                 self.tell("vmm.stale-ring-base", text, self.reset[device], seq, once=(key, seq), where=where)

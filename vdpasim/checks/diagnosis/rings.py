@@ -146,7 +146,7 @@ def suspends(facts: Facts) -> Iterator[Match]:
                 yield match(49, f"the device has no {call.name}", call.end, score=80)
             elif call.ok and call.name == "RESUME" and not device.suspended(call.seq):
                 yield match(49, "RESUME without SUSPEND", call.end, score=75)
-            elif call.ok and call.name == "SUSPEND" and not _started(device, call.seq):
+            elif call.ok and call.name == "SUSPEND" and not _started(facts, device, call.seq):
                 yield match(49, "SUSPEND before DRIVER_OK", call.end, score=75)
         if device.suspends and device.suspends[-1][1]:
             halted = device.suspends[-1][0]
@@ -157,9 +157,10 @@ def suspends(facts: Facts) -> Iterator[Match]:
                 yield match(59, why, halted, *tried, kicked[0], score=92)
 
 
-def _started(device: Device, seq: int) -> bool:
+def _started(facts: Facts, device: Device, seq: int) -> bool:
+    # as far as is known: the log of a program may begin when the device runs
     before = [new for at, _, new in device.status if at < seq]
-    return bool(before and before[-1] & 4)
+    return bool(before[-1] & 4) if before else device.name not in facts.opened
 
 
 def features(facts: Facts) -> Iterator[Match]:
