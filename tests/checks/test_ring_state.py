@@ -74,6 +74,12 @@ def test_entries_of_a_device_iotlb_are_no_table(check: Starts) -> None:
     assert len(start(check)) == 1
 
 
+def test_of_a_device_that_is_not_watched_they_are_what_there_is(check: Starts) -> None:
+    check._files.clear()
+    add(check, 1, 0, 0xFFFF, asid=NO_COPY)
+    assert start(check) == []
+
+
 def test_what_was_unmapped_is_not_there(check: Starts) -> None:
     add(check, 1, 0, 0xFFFF)
     feed(check, Kind.UNMAP, device=DEV, asid=0, serial=1, start=0, last=0xFFFF)

@@ -31,6 +31,7 @@ USES: list[tuple[int, Kind, dict[str, Any]]] = [
 def check() -> VmmFeatures:
     """A running device, nothing acked."""
     one = VmmFeatures()
+    feed(one, Kind.OPEN, device=DEV, below="disk", family="vhost-vdpa")
     feed(one, Kind.STATUS, device=DEV, old=0xB, new=0xF)
     return one
 
@@ -60,6 +61,16 @@ def test_a_released_file_has_acked_nothing(check: VmmFeatures) -> None:
     feed(check, Kind.GONE, what="file", name=DEV)
     feed(check, Kind.SUSPEND, device=DEV, old=0, new=1)
     assert len(check.findings) == 1
+
+
+def test_in_a_log_that_has_no_ack_nothing_is_known() -> None:
+    one = VmmFeatures()
+    feed(one, Kind.OPEN, device=DEV, below="", family="vhost-vdpa")
+    feed(one, Kind.SUSPEND, device=DEV, old=0, new=1)
+    assert one.findings == []
+    feed(one, Kind.FEATURES, device=DEV, what="backend", mask=0)
+    feed(one, Kind.SUSPEND, device=DEV, old=0, new=1)
+    assert len(one.findings) == 1
 
 
 def test_a_queue_is_enabled_once(check: VmmFeatures) -> None:

@@ -109,6 +109,30 @@ def test_a_queue_that_was_never_started_goes_on_from_nowhere(check: VmmRingBase)
     assert check.findings == []
 
 
+@pytest.mark.parametrize(("saved", "wanted"), [((), 0), ((7,), 1)])
+def test_in_a_log_without_the_device_a_base_is_judged_by_what_was_saved(saved: tuple[int, ...], wanted: int) -> None:
+    check = VmmRingBase()
+    feed(check, Kind.OPEN, device=DEV, below="", family="vhost-vdpa")
+    status(check, 0xB, 0xF)
+    for value in saved:
+        ring(check, "get-base", value)
+    status(check, 0xF, 0)
+    ring(check, "base", 6)
+    status(check, 0xB, 0xF)
+    check.finish()
+    assert len(check.findings) == wanted
+
+
+def test_nor_is_where_it_began_where_it_is() -> None:
+    check = VmmRingBase()
+    feed(check, Kind.OPEN, device=DEV, below="", family="vhost-vdpa")
+    ring(check, "base", 2)
+    status(check, 0xB, 0xF)
+    restart(check, 6)
+    check.finish()
+    assert check.findings == [], "the index came from memory, of which a log says nothing"
+
+
 def test_a_device_that_never_ran_may_have_been_saved_elsewhere() -> None:
     check = VmmRingBase()
     status(check, 3, 0)

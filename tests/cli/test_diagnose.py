@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.trace.qemu_log import Nic
 from tests.trace.test_import_qemu import START
 from vdpasim.checks.diagnosis.catalogue import CATALOGUE
 from vdpasim.cli import cli
@@ -84,6 +85,17 @@ class TestImport:
         assert "was imported and lacks results of calls" in checked.output
         told = vdpasim("diagnose", trace)
         assert told.output.startswith("none that is known\nthe trace was imported and lacks")
+
+    def test_what_a_log_shows_of_the_program_counts(self, tmp_path: Path) -> None:
+        log, trace = tmp_path / "qemu.log", tmp_path / "qemu.jsonl"
+        nic = Nic().boot().start().stop(q0=17)
+        nic.ids[0] = 99
+        log.write_text("\n".join(nic.start().log))
+        vdpasim("trace", "import", "--from", "qemu-trace", log, "-o", trace)
+        checked = vdpasim("check", trace)
+        assert checked.exit_code == 1
+        assert "vmm.stale-ring-base: vhost-vdpa-fd12 queue 0 goes on from 99" in checked.output
+        assert checked.output.endswith("\n1 finding\n")
 
     def test_a_log_without_events(self, tmp_path: Path) -> None:
         log = tmp_path / "other.log"

@@ -65,6 +65,10 @@ class Oracle:
         """The file's name, of it or of the device below it."""
         return self._files.get(name, name)
 
+    def watched(self, device: str) -> bool:
+        """Whether the trace has what the device below a file does; the log of a program has not."""
+        return any(below and file == device for below, file in self._files.items())
+
     def tell(
         self, ident: str, text: str, *steps: int | None, once: Hashable = None, where: dict[str, Any] | None = None
     ) -> None:

@@ -3,7 +3,7 @@
 Theory. Shared by the oracles about starting queues of vhost-vdpa. A queue starts when it is enabled and the device was
 told to run, whichever comes last, and again at RESUME. An area is mapped if one address space of the device covers it
 without a hole; which address space the queue's group is bound to is not asked. The families that map on demand start
-over nothing by design and are left out.
+over nothing by design and are left out. The log of a program has a table (``NO_COPY``), and no copy of it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RingState(Oracle):
 
     def on_map(self, seq: int, device: str, asid: int, serial: int, start: int, last: int, *rest: object) -> None:
         """An entry."""
-        if asid != NO_COPY:
+        if asid != NO_COPY or not self.watched(device):
             self.tables.setdefault((device, asid), {})[serial] = start, last
 
     def on_unmap(self, seq: int, device: str, asid: int, serial: int, *rest: object) -> None:

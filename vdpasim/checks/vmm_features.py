@@ -2,7 +2,8 @@
 
 Theory. SET_BACKEND_FEATURES says what the program knows of. The kernels do not ask again when a request comes, with one
 exception (the address space of a message, which is ignored without the bit), so a program that forgets the ack works
-until it meets a device or a kernel that does. The last SET counts; bits can be dropped.
+until it meets a device or a kernel that does. The last SET counts; bits can be dropped. The log of a program may not
+have the ack: of a device that is in no trace but such a log nothing is told before one is seen.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class VmmFeatures(Oracle):
         self._use(seq, device, types.VHOST_BACKEND_F_IOTLB_REMAP)
 
     def _use(self, seq: int, device: str, bit: int) -> None:
+        if device not in self.acked and not self.watched(device):
+            return
         when, mask = self.acked.get(device, (0, 0))
         if not mask >> bit & 1:
             text = f"{device}: {NAMES[bit]} (bit {bit}) was used, acked are {mask:#x}"

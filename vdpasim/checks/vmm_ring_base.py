@@ -7,7 +7,7 @@ index and found another one in memory, or when it ran and was never seen to move
 
 It also shows when the device moves the used index and finds one in memory that is behind: requests were skipped. A
 destination of a migration, which never ran here, may set what it likes. The first base of a packed ring is its wrap
-counter.
+counter. In the log of a program no device moves an index: there a base is judged if the log has where the queue was.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class VmmRingBase(Oracle):
             drop(self.saved, device)
             # as long as nothing moves, a queue is where it began
             for key, (_, base) in self.based.items():
-                if key[0] == device:
+                if key[0] == device and self.watched(device):
                     self.saved[key] = {base}
 
     def on_ring(self, seq: int, device: str, queue: int, what: str, value: object) -> None:
@@ -60,10 +60,11 @@ class VmmRingBase(Oracle):
         if what == "get-base":
             self.saved.setdefault(key, set()).add(cast("int", value))
         elif what == "base":
-            base = cast("int", value)
+            base, saved = cast("int", value), self.saved.get(key, set())
             self.based[key] = seq, base
             self.doubted.pop(key, None)
-            if device in self.reset and base not in FRESH and base not in self.saved.get(key, ()):
+            judged = bool(saved) or self.watched(device)
+            if device in self.reset and base not in FRESH and base not in saved and judged:
                 self.doubted[key] = self.reset[device], seq, base
 
     def on_used(self, seq: int, device: str, queue: int, old: int, new: int, found: int | None, taken: int) -> None:

@@ -4,6 +4,7 @@ Theory. Oracles see events only, so a trace is judged as the run was; what an or
 traces. How a story ended and which faults never fired is nothing an event says: such findings are taken over. A trace
 that was cut short is judged as far as it goes, without what only shows when everything is still. Exit codes are those
 of diff(1): 1 is a verdict, so a file that is no trace is 2.
+An import has no recorded verdict: what the program did wrong is all it can show, and counts.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def command(trace: Path) -> None:
         taken, recorded = _split(recorded)
         complete = reader.complete
         lacks = reader.header.extra.get("unknown")
+        imported = "imported" in reader.header.extra
     new, gone = _less(again, recorded), _less(recorded, again)
     for mark in again:
         click.echo(told(mark))
@@ -52,7 +54,7 @@ def command(trace: Path) -> None:
         click.echo(f"the trace was imported and lacks {inert(str(lacks))}: it was judged by what is there")
     if not complete:
         click.echo("cut short: the trace has no last line, and was judged as far as it goes")
-    click.echo(_verdict(len(again) + len(taken), new, gone, complete=complete), nl=False)
+    click.echo(_verdict(len(again) + len(taken), new, gone, complete=complete and not imported), nl=False)
     if again or taken or (complete and gone):
         raise SystemExit(1)
 
@@ -77,9 +79,10 @@ def judge(reader: Reader) -> tuple[list[Mark], list[Mark]]:
         for oracle in (*oracles, *critics):
             oracle.finish()
     found += [finding for oracle in oracles for finding in oracle.findings]
-    # a mistake of the program is a finding if it was one of the run
+    # a mistake of the program is a finding if it was one of the run, or if it is the program's own log that is judged
     counted = {mark.id for mark in recorded}
-    found += [finding for critic in critics for finding in critic.findings if finding.id in counted]
+    program = "imported" in reader.header.extra
+    found += [finding for critic in critics for finding in critic.findings if program or finding.id in counted]
     return [Mark(finding.id, finding.text, finding.seq) for finding in found], recorded
 
 
@@ -100,7 +103,7 @@ def _split(recorded: list[Mark]) -> tuple[list[Mark], list[Mark]]:
 def _verdict(number: int, new: list[Mark], gone: list[Mark], *, complete: bool) -> str:
     found = f"{number} finding{'s' * (number != 1)}" if number else "clean"
     if not complete:
-        return f"{found}\n"  # findings stand at the end of a file: there was nothing to compare with
+        return f"{found}\n"  # findings stand at the end of a file, and an import has none: nothing to compare with
     if not new and not gone:
         return f"{found}, as recorded\n"
     lines = [f"  new:  {told(mark)}" for mark in new] + [f"  gone: {told(mark)}" for mark in gone]

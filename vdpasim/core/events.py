@@ -109,6 +109,7 @@ A vhost-vdpa file and the device below it have names of their own, ``vhost-vdpa-
 together, and whether the ``family`` is ``vhost-net``, ``vhost-vdpa`` or ``vhost-vdpa+miss``. What the device does
 (``DMA``, ``SPACE``, ``USED``, ``QUIET``, ``IDLE``, ``CONFIG``) bears the name below, everything else the file's.
 
+* ``OPEN``: ``below`` is empty in the log of a program, which has nothing of what the device does.
 * ``SPACE``: the address space in which a queue's accesses are resolved from here on; None for physical addresses and
   for files that the device maps itself.
 * ``PIN``: pages were accounted to an address space, or taken off it, whose count is ``total`` now; ``UNPIN``: a device

@@ -4,8 +4,8 @@ Theory. One pass over the events. A call is its ENTER and its EXIT; what happene
 the call's. An entry lives from MAP to UNMAP and may be remapped on the way. A *handover* is an exec of a process that
 uses the device, or the first request of another process that does more than ask; a *takeover* is a NEW_OWNER that was
 granted. Events of a device below bear another name than those of its file; OPEN joins the two, and entries do by their
-serials. A log of another program has calls alone: what SUSPEND did is told by its event in a trace that has an OPEN,
-and by its outcome elsewhere.
+serials. The log of another program may have calls alone: what SUSPEND did is told by its event in a trace that has an
+OPEN, and by its outcome elsewhere.
 """
 
 from __future__ import annotations
@@ -238,6 +238,8 @@ class Facts:
     """What :func:`gather` found."""
 
     devices: dict[str, Device] = attrs.Factory(dict[str, Device])
+    opened: set[str] = attrs.Factory(set[str])
+    """Devices of which the trace has the beginning."""
     others: list[Call] = attrs.Factory(list[Call])
     """Calls on what is no vhost device: eventfds, processes."""
     dmas: list[Event] = attrs.Factory(list[Event])
@@ -407,6 +409,7 @@ class _Reader:
 
     def _opened(self, event: Event) -> None:
         self.files[event[5]] = event[4]
+        self.facts.opened.add(event[4])
 
     def _gone(self, event: Event) -> None:
         what, name = event[4:]

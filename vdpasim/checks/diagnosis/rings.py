@@ -202,9 +202,11 @@ def suspends(facts: Facts) -> Iterator[Match]:
         for call in device.named("SUSPEND", "RESUME"):
             if call.refused == E.EOPNOTSUPP:
                 yield match(49, f"the device has no {call.name}", call.end, score=80)
-            elif call.ok and call.name == "RESUME" and not device.suspended(call.seq) and not _paired(device, call):
+            elif not call.ok or _paired(device, call):
+                continue
+            elif call.name == "RESUME" and not device.suspended(call.seq):
                 yield match(49, "RESUME without SUSPEND", call.end, score=75)
-            elif call.ok and call.name == "SUSPEND" and not _started(device, call.seq) and not _paired(device, call):
+            elif call.name == "SUSPEND" and not _started(facts, device, call.seq):
                 yield match(49, "SUSPEND before DRIVER_OK", call.end, score=75)
         yield from _given_up(facts, device)
 
@@ -224,9 +226,10 @@ def _given_up(facts: Facts, device: Device) -> Iterator[Match]:
     yield match(59, why, halted, *refused, kicked[0], score=84 if asked else 92)
 
 
-def _started(device: Device, seq: int) -> bool:
+def _started(facts: Facts, device: Device, seq: int) -> bool:
+    # as far as is known: the log of a program may begin when the device runs
     before = [new for at, _, new in device.status if at < seq]
-    return bool(before and before[-1] & 4)
+    return bool(before[-1] & 4) if before else device.name not in facts.opened
 
 
 def _paired(device: Device, call: Call) -> bool:
