@@ -60,20 +60,60 @@ def test_behind_a_reset_a_base_is_0_or_was_saved(check: VmmRingBase, base: int, 
 
 def test_what_was_saved_in_an_earlier_life_is_stale(check: VmmRingBase) -> None:
     ring(check, "get-base", 7)
+    restart(check, 0)
+    restart(check, 7)
+    status(check, 0xF, 0)
+    assert check.findings == [], "perhaps its memory went back as well, and nothing moved since"
+    restart(check, 7)
+    used(check, 7, 8, 0)
+    assert len(check.findings) == 1
+
+
+def test_what_was_never_saved_is_told_when_that_life_is_over(check: VmmRingBase) -> None:
+    restart(check, 9)
+    assert check.findings == []
+    status(check, 0xF, 0)
+    assert len(check.findings) == 1
+
+
+def test_a_base_is_over_with_the_reset_behind_it(check: VmmRingBase) -> None:
+    restart(check, 9)
+    found = len(check.findings)
     status(check, 0xF, 0)
     status(check, 0xB, 0xF)
+    used(check, 0, 1, 0)
+    restart(check, 9)
+    check.finish()
+    assert len(check.findings) == found + 2, "in between it began at 0"
+
+
+def test_a_base_that_is_set_as_it_runs_is_where_the_queue_is(check: VmmRingBase) -> None:
     status(check, 0xF, 0)
+    status(check, 0xB, 0xF)
     ring(check, "base", 7)
-    status(check, 0xB, 0xF)
-    status(check, 0xF, 0)
-    assert len(check.findings) == 1, "and it is told when that life is over"
+    restart(check, 7)
+    check.finish()
+    assert check.findings == []
+
+
+def test_two_devices_have_bases_of_their_own(check: VmmRingBase) -> None:
+    other = "vhost-vdpa-1"
+    feed(check, Kind.OPEN, device=other, below="net", family="vhost-vdpa")
+    restart(check, 9)
+    feed(check, Kind.STATUS, device=other, old=0xB, new=0xF)
+    feed(check, Kind.STATUS, device=other, old=0xF, new=0)
+    assert check.findings == [], "the other one is still running"
+    feed(check, Kind.RING, device=other, queue=0, what="base", value=5)
+    feed(check, Kind.STATUS, device=other, old=0xB, new=0xF)
+    check.finish()
+    assert sorted(finding.text.split()[0] for finding in check.findings) == [DEV, other]
 
 
 def test_what_was_saved_before_more_was_answered_is_stale(check: VmmRingBase) -> None:
     ring(check, "get-base", 5)
     used(check, 5, 6)
     restart(check, 5)
-    check.finish()
+    used(check, 5, 6, 6)
     assert len(check.findings) == 1
 
 
@@ -135,8 +175,11 @@ def test_nor_is_where_it_began_where_it_is() -> None:
 
 def test_a_device_that_never_ran_may_have_been_saved_elsewhere() -> None:
     check = VmmRingBase()
+    feed(check, Kind.OPEN, device=DEV, below="disk", family="vhost-vdpa")
     status(check, 3, 0)
     ring(check, "base", 7)
+    status(check, 0xB, 0xF)
+    check.finish()
     assert check.findings == []
 
 

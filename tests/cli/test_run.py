@@ -220,6 +220,7 @@ def test_two_series_are_compared_by_what_they_refuse(tmp_path: Path) -> None:
     ("flags", "said"),
     [
         (["--diff"], "--diff compares two or more --series"),
+        (["--series", "live-update-v2"] * 2 + ["--diff"], "--diff compares different series"),
         (["--series", "mainline", "--diff"], "--diff compares two or more --series"),
         (["--series", "mainline", "--series", "live-update-v1"], "several --series need it"),
         (["--series", "nothing"], "neither a series nor a file"),

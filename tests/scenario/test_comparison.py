@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vdpasim.scenario.comparison import render, rests, rows, to_json
+from vdpasim.scenario.comparison import render, rests, rows, strays, to_json
 from vdpasim.scenario.loader import load
 from vdpasim.scenario.runner import run
 
@@ -44,6 +44,16 @@ def test_a_row_is_a_story_on_a_kernel_and_has_what_each_series_found() -> None:
         "",
         "1 of 1 verdicts change, refusals change in 0",
     ]
+
+
+def test_a_setting_that_is_none_of_the_sample_is_said_once() -> None:
+    found = played("unbatched_remap")
+    said = "n=5 is none of 1, 2, for which the verdict holds"
+    beyond = [(name, attrs.evolve(one, strayed=said)) for name, one in found]
+    assert strays(found) == ""
+    assert strays(beyond) == f"* unbatched_remap: {said}\n"
+    (row,) = json.loads(to_json(rows(beyond)))
+    assert {run["strayed"] for run in row["series"].values()} == {said}
 
 
 def test_only_what_changes_is_shown_and_the_rest_counted() -> None:

@@ -56,6 +56,7 @@ def test_what_is_known_needs_no_file(name: str) -> None:
         (MENDED.replace('"push"', '"pull"'), "ValueError: there is no step 'pull'"),
         (MENDED.replace("my-v3", "F1"), "switch 'F1' is there already"),
         (MENDED.replace("my-v3", "live-update-v1"), "is registered twice"),
+        (MENDED.replace("my-v3", "mainline"), "'mainline' is the name of no series at all"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("def", "SyntaxError"),
     ],
@@ -65,6 +66,12 @@ def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, text: str, said
         series_name(written(tmp_path, text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["a" * 300, "a\0b", ""])
+def test_what_no_file_can_be_called_is_neither(given: str) -> None:
+    with pytest.raises(ScenarioError, match="neither a series nor a file"):
+        series_name(given)
 
 
 def test_what_is_neither_is_told_with_what_there_is(tmp_path: Path) -> None:

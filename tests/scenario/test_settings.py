@@ -9,7 +9,15 @@ import pytest
 
 from vdpasim.scenario import scenario
 from vdpasim.scenario.loader import ScenarioError
-from vdpasim.scenario.settings import NoSuchSettingError, OutsideDomainError, shared, strayed, told, values
+from vdpasim.scenario.settings import (
+    NoSuchSettingError,
+    OutsideDomainError,
+    WrongTypeError,
+    shared,
+    strayed,
+    told,
+    values,
+)
 
 if TYPE_CHECKING:
     from vdpasim.sim import Simulator
@@ -27,6 +35,11 @@ async def narrow(sim: Simulator, *, regions: int = 3) -> None:
     """Fewer of them."""
 
 
+@scenario(domain={"regions": ("few", "many"), "share": (1.5,)})
+async def worded(sim: Simulator, *, regions: str = "few", share: float = 1.5) -> None:
+    """The same name, and words; and a fraction."""
+
+
 @scenario()
 async def plain(sim: Simulator) -> None:
     """Nothing to set."""
@@ -35,6 +48,19 @@ async def plain(sim: Simulator) -> None:
 def test_values_are_of_the_type_of_the_default() -> None:
     given = {"regions": "0x7", "order": "reverse", "batched": "yes", "free": "-3"}
     assert values(stated, given) == {"regions": 7, "order": "reverse", "batched": True, "free": -3}
+
+
+def test_a_name_may_be_a_number_here_and_a_word_there() -> None:
+    taken, left_out = shared([stated, worded], {"regions": "many"})
+    assert taken == [{}, {"regions": "many"}]
+    assert left_out.endswith("played as they are: 1 with such a setting of another type")
+
+
+def test_a_fraction_is_one_of_a_sample() -> None:
+    assert strayed(worded, values(worded, {"share": "1.5"})) == ""
+    assert strayed(worded, values(worded, {"share": "2.5"})).startswith("share=2.5 is none of 1.5")
+    with pytest.raises(WrongTypeError, match="share='much' is no number"):
+        values(worded, {"share": "much"})
 
 
 @pytest.mark.parametrize(
@@ -90,7 +116,8 @@ def test_a_value_for_some_stories_only_is_set_there() -> None:
         ([stated, plain], {"asid": "1"}, "--set asid=1: none of 2 stories has a setting 'asid'"),
         ([plain], {"asid": "1"}, "plain has no setting 'asid'"),
         ([plain, narrow], {"regions": "7"}, "regions='7' is outside the domain of narrow: 1 to 4"),
-        ([plain, narrow], {"regions": "many"}, "regions='many' is no number"),
+        ([plain, narrow], {"regions": "many"}, "regions='many' is no number; it is a setting of narrow"),
+        ([plain, stated], {"batched": "perhaps"}, "batched='perhaps' is neither yes nor no; it is a setting of stated"),
     ],
 )
 def test_what_no_story_takes_is_a_mistake(stories: list, given: dict[str, str], said: str) -> None:  # type: ignore[type-arg]

@@ -209,6 +209,13 @@ def test_a_result_that_the_log_has_is_the_calls() -> None:
     assert "unknown" not in [row for row in rows if row.get("kind") == "EXIT"][-1]
 
 
+@pytest.mark.parametrize("ret", [-(1 << 31), (1 << 31) - 1, -(1 << 63), 1 << 40, 10**20 - 1])
+def test_a_result_that_no_call_has_is_a_line_that_cannot_be_read(ret: int) -> None:
+    enable = f"vhost_vdpa_set_vring_enable_one dev: 0x55d0, idx: 0, enable: 1, r: {ret}"
+    shown, _, _ = imported(*START[:3], enable)
+    assert ("SET_VRING_ENABLE" in shown[-1]) is (-(1 << 31) <= ret < 1 << 31)
+
+
 def test_older_versions_enable_all_queues_of_an_object_at_once() -> None:
     nic = Nic("7.2", pairs=2, cvq=True).boot().start()
     assert [row for row in happened("RING", nic.log) if row[1] == "ready"] == [(n, "ready", 1) for n in range(5)]

@@ -47,6 +47,16 @@ def test_what_is_plugged_in_where_something_was_is_another_device(version: str) 
     assert files(nic.log).of(len(nic.log) - 1).whole
 
 
+def test_an_object_without_messages_that_is_made_again_is_another_device() -> None:
+    life = [
+        "vhost_vdpa_init dev: 0x1, common dev: 0x10 vdpa: 0x100",
+        "vhost_vdpa_set_owner dev: 0x1",
+        "vhost_vdpa_suspend dev: 0x1",
+        "vhost_vdpa_cleanup dev: 0x1 vdpa: 0x100",
+    ]
+    assert names(life * 3) == ["vhost-vdpa-0x1", "vhost-vdpa-0x1.2", "vhost-vdpa-0x1.3"]
+
+
 def test_one_that_was_made_again_is_another_though_the_log_lacks_its_cleanup() -> None:
     log = Nic("7.2").boot().log
     assert files(log + log).of(0) is not files(log + log).of(len(log))

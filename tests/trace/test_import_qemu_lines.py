@@ -12,17 +12,17 @@ OWNER = "vhost_vdpa_set_owner dev: 0x55d0"
 @pytest.mark.parametrize(
     ("prefix", "pid", "time"),
     [
-        ("", "", 0),
+        ("", "", None),
         ("4242@1700000000.100002:", "4242", 1_700_000_000_100_002_000),
         ("2024-05-01T10:00:00.000001Z ", "", 1_714_557_600_000_001_000),
         ("2024-05-01 10:00:00,5 qemu[7]: ", "", 1_714_557_600_500_000_000),
         ("2024-05-01T10:00:00Z [my guest] qemu-system-x86_64: (4243:CPU 0/KVM): ", "4243", 1_714_557_600_000_000_000),
         ("2024-05-01T10:00:00Z 4242@1700000000.5:", "4242", 1_700_000_000_500_000_000),
-        ("2024-13-41T10:00:00Z ", "", 0),
-        ("é \x00 @.: ", "", 0),
+        ("2024-13-41T10:00:00Z ", "", None),
+        ("é \x00 @.: ", "", None),
     ],
 )
-def test_what_stands_in_front_tells_the_thread_and_the_time(prefix: str, pid: str, time: int) -> None:
+def test_what_stands_in_front_tells_the_thread_and_the_time(prefix: str, pid: str, time: int | None) -> None:
     line = parse(prefix + OWNER)
     assert line is not None
     assert (line.name, line.pid, line.time, line.values) == ("set_owner", pid, time, {"dev": 0x55D0})

@@ -3,11 +3,13 @@
 Theory. After a reset the driver begins anew, from 0, unless the program saved where the queue was: by GET_VRING_BASE,
 or by the used index the driver saw. Any other base is left over from an earlier life of the queue, unless that life has
 come back: who reverts to a snapshot sets an old base over old memory. So it is told when the device has moved the used
-index and found another one in memory, or when it ran and was never seen to move one.
+index and found another one in memory, or when it ran, was never seen to move one, and GET_VRING_BASE never gave that
+base.
 
 It also shows when the device moves the used index and finds one in memory that is behind: requests were skipped. A
 destination of a migration, which never ran here, may set what it likes. The first base of a packed ring is its wrap
-counter. In the log of a program no device moves an index: there a base is judged if the log has where the queue was.
+counter, and what moves in one is not seen. In the log of a program no device moves an index: there a base is judged if
+the log has where the queue was.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ class VmmRingBase(Oracle):
     def __init__(self) -> None:
         super().__init__()
         self.saved: dict[Key, set[int]] = {}
+        self.asked: dict[Key, set[int]] = {}
+        """Queue -> every answer of GET_VRING_BASE."""
         self.ran: set[str] = set()
         self.reset: dict[str, int] = {}
         """Device -> when it was reset after it had run."""
@@ -42,6 +46,7 @@ class VmmRingBase(Oracle):
         """Runs, or is reset."""
         if not new:
             self.forget(device)
+            drop(self.based, device)
             if device in self.ran:
                 self.reset[device] = seq
         elif new & ~old & VIRTIO_CONFIG_S_DRIVER_OK:
@@ -59,10 +64,13 @@ class VmmRingBase(Oracle):
         key = device, queue
         if what == "get-base":
             self.saved.setdefault(key, set()).add(cast("int", value))
+            self.asked.setdefault(key, set()).add(cast("int", value))
         elif what == "base":
             base, saved = cast("int", value), self.saved.get(key, set())
             self.based[key] = seq, base
             self.doubted.pop(key, None)
+            if device in self.running and self.watched(device):
+                self.saved[key] = {base}
             judged = bool(saved) or self.watched(device)
             if device in self.reset and base not in FRESH and base not in saved and judged:
                 self.doubted[key] = self.reset[device], seq, base
@@ -84,7 +92,8 @@ class VmmRingBase(Oracle):
 
     def forget(self, device: str) -> None:
         for key in [key for key in self.doubted if key[0] == device]:
-            if device in self.running:
+            # of a queue that stood still nobody knows whether its memory went back, too
+            if device in self.running and self.doubted[key][2] not in self.asked.get(key, ()):
                 self._tell_of(key)
             self.doubted.pop(key, None)
         self.running.discard(device)

@@ -2,9 +2,9 @@
 
 Theory. Oracles see events only, so a trace is judged as the run was; what an oracle has learned since shows in old
 traces. How a story ended and which faults never fired is nothing an event says: such findings are taken over. A trace
-that was cut short is judged as far as it goes, without what only shows when everything is still. Exit codes are those
-of diff(1): 1 is a verdict, so a file that is no trace is 2.
-An import has no recorded verdict: what the program did wrong is all it can show, and counts.
+that was cut short is judged as far as it goes, without what only shows when everything is still. An import has no
+recorded verdict: what the program did wrong is all it can show, and counts. Exit codes are those of diff(1): 1 is a
+verdict, so a file that is no trace is 2.
 """
 
 from __future__ import annotations

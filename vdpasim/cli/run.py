@@ -102,6 +102,8 @@ def _series(given: tuple[str, ...], *, diff: bool) -> list[Chosen]:
     chosen = [Chosen(series_name(one), one) for one in given]
     if diff != (len(chosen) > 1):
         raise ScenarioError("--diff compares two or more --series, and several --series need it")
+    if len({one.name for one in chosen}) < len(chosen):
+        raise ScenarioError("--diff compares different series")
     return chosen
 
 
@@ -123,7 +125,9 @@ def _played(play: Callable[..., list[Verdict]], one: Found, kernel: str | None, 
 
 def _compared(named: list[tuple[str, Verdict]], series: list[str], *, as_json: bool) -> str:
     table = comparison.rows(named)
-    return comparison.to_json(table) if as_json else comparison.render(table, series) + comparison.rests(named)
+    if as_json:
+        return comparison.to_json(table)
+    return comparison.render(table, series) + comparison.rests(named) + comparison.strays(named)
 
 
 class Chosen(NamedTuple):

@@ -79,6 +79,12 @@ def rests(found: Iterable[tuple[str, Verdict]]) -> str:
     return "".join(f"* {name}: {told(dict(sorted(rules.items())))}\n" for name, rules in weak.items() if rules)
 
 
+def strays(found: Iterable[tuple[str, Verdict]]) -> str:
+    """The settings that are none of a story's sample, a line each."""
+    lines = dict.fromkeys(f"* {verdict.name}: {verdict.strayed}\n" for _, verdict in found if verdict.strayed)
+    return "".join(lines)
+
+
 def ids(verdict: Verdict) -> str:
     """What a run found."""
     return "; ".join(sorted({finding.id for finding in verdict.found})) or "clean"
@@ -139,5 +145,6 @@ def _run(verdict: Verdict) -> dict[str, object]:
         "found": sorted({finding.id for finding in verdict.found}),
         "refused": [one.row for one in refusals(verdict)],
         "unconfirmed": dict(verdict.unconfirmed),
+        "strayed": verdict.strayed,
         "rerun": verdict.rerun,
     }

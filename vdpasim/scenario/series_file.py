@@ -12,6 +12,7 @@ other do: a series that advertises nothing would else be compared by its refusal
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import sys
@@ -47,7 +48,7 @@ def series_name(given: str) -> str:
     if given in series.SERIES or given == MAINLINE:
         return given
     path = Path(given)
-    if not path.is_file():
+    if not os.path.isfile(given):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
         known = ", ".join([MAINLINE, *series.SERIES])
         raise ScenarioError(f"{given}: neither a series nor a file; the series are {known}")
     path = path.resolve()
@@ -78,6 +79,8 @@ def _from_file(path: Path, given: str) -> Series:
         there = ", ".join(own) or "none"
         raise ScenarioError(f"{given}: a file holds one series of its own; here is {there}")
     (one,) = own.values()
+    if one.name == MAINLINE:
+        raise ScenarioError(f"{given}: {MAINLINE!r} is the name of no series at all")
     return one
 
 

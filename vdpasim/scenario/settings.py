@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from vdpasim.scenario import Scenario
 
 
+WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+"""What yes and no are called."""
+
+
 class NotTakenError(ScenarioError):
     """A story does not take a setting."""
 
@@ -36,6 +40,12 @@ class NoSuchSettingError(NotTakenError):
     why = "without such a setting"
 
 
+class WrongTypeError(NotTakenError):
+    """Its setting of this name is of another type."""
+
+    why = "with such a setting of another type"
+
+
 class OutsideDomainError(NotTakenError):
     """Its verdict is stated for other values, all of which are known."""
 
@@ -47,8 +57,8 @@ def values(story: Scenario, given: Mapping[str, str]) -> dict[str, Any]:
 
     Raises:
         NoSuchSettingError: the story has no parameter of this name.
+        WrongTypeError: a value of another type than the default.
         OutsideDomainError: the story says all the values it can be told with, and this is none of them.
-        ScenarioError: a value of the wrong type.
     """
     return {name: _value(story, name, text) for name, text in given.items()}
 
@@ -64,7 +74,7 @@ def shared(stories: Sequence[Scenario], given: Mapping[str, str]) -> tuple[list[
     """The settings that each story takes, and a line about those that some do not take; empty if all do.
 
     Raises:
-        ScenarioError: no story takes a setting, or a value is of the wrong type.
+        ScenarioError: no story takes a setting.
     """
     taken: list[dict[str, str]] = [{} for _ in stories]
     lines: list[str] = []
@@ -86,9 +96,9 @@ def shared(stories: Sequence[Scenario], given: Mapping[str, str]) -> tuple[list[
 
 def _by_none(name: str, text: str, refused: Sequence[NotTakenError]) -> ScenarioError:
     # a story that has the setting tells more than those that have not
-    outside = [error for error in refused if isinstance(error, OutsideDomainError)]
-    if len(refused) == 1 or outside:
-        return (outside or refused)[0]
+    telling = [error for error in refused if not isinstance(error, NoSuchSettingError)]
+    if len(refused) == 1 or telling:
+        return (telling or refused)[0]
     return ScenarioError(f"--set {name}={text}: none of {len(refused)} stories has a setting {name!r}")
 
 
@@ -105,26 +115,29 @@ def _value(story: Scenario, name: str, text: str) -> object:
     }
     if name not in known:
         raise NoSuchSettingError(f"{story.name} has no setting {name!r}; it has {', '.join(known) or 'none'}")
-    value, domain = _typed(name, text, known[name]), story.domain.get(name, ())
+    try:
+        value = _typed(text, known[name])
+    except ValueError as error:
+        raise WrongTypeError(f"{name}={text!r} is {error}; it is a setting of {story.name}") from None
+    domain = story.domain.get(name, ())
     complete = isinstance(domain, range) or isinstance(value, bool | str)
     if complete and domain and value not in domain:
         raise OutsideDomainError(f"{name}={text!r} is outside the domain of {story.name}: {told(domain)}")
     return value
 
 
-def _typed(name: str, text: str, default: object) -> object:
+def _typed(text: str, default: object) -> object:
     # a setting has the type of its default
     if isinstance(default, bool):
-        words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        if text.lower() not in words:
-            raise ScenarioError(f"{name}={text!r} is neither yes nor no")
-        return words[text.lower()]
-    if isinstance(default, int):
-        try:
-            return int(text, 0)
-        except ValueError:
-            raise ScenarioError(f"{name}={text!r} is no number") from None
-    return text
+        if text.lower() not in WORDS:
+            raise ValueError("neither yes nor no")
+        return WORDS[text.lower()]
+    if not isinstance(default, int | float):
+        return text
+    try:
+        return float(text) if isinstance(default, float) else int(text, 0)
+    except ValueError:
+        raise ValueError("no number") from None
 
 
 def told(domain: Sequence[Any]) -> str:

@@ -8,9 +8,8 @@ left there stands in ``after`` of its EXIT, by the number of the argument. A buf
 address only: looking at it could change the run.
 
 Reading checks every line and names the one that is wrong; a last one that was cut in the middle, as by a kill, was not
-written. Fields of an event that this version does not know are kept
-and written again; a line of an unknown kind is kept whole. Writer and reader hold what is between a call's two events
-and nothing else.
+written. Fields of an event that this version does not know are kept and written again; a line of an unknown kind is
+kept whole. Writer and reader hold what is between a call's two events and nothing else.
 
 Not modelled: the schedule and what came in through the ports; a trace shows a run, a journal (``sim/journal.py``) can
 be run again.

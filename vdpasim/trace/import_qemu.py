@@ -117,7 +117,7 @@ class _Log:
         self.counted = counted
         self.seq = count(1)
         self.serials = count(1)
-        self.start = next((line.time for line in lines if line.time), 0)
+        self.start = next((line.time for line in lines if line.time is not None), 0)
         self.now = 0
         self.states: dict[str, _State] = {}
         self.file = File("", 0, begun=False)
@@ -141,7 +141,7 @@ class _Log:
         self.unit = f"qemu-{process}" if process else "qemu"
         self.thread = {"thread": line.pid} if line.pid != process else {}
         # threads write for themselves: a line may be older than the one before it
-        self.now = max(self.now, line.time - self.start if line.time else 0)
+        self.now = max(self.now, line.time - self.start if line.time is not None else 0)
         handler = _HANDLERS.get(line.name)
         if handler is None or _is_none(line, self.states.get(self.device)):
             self.counted.kept += 1
@@ -329,6 +329,8 @@ class _Log:
 
     def enable(self, queue: int, num: int, ret: int | None) -> None:
         """One SET_VRING_ENABLE."""
+        if ret is not None and not -(1 << 31) <= ret < 1 << 31:
+            raise ValueError("no result of a call")
         request = ioctls.VHOST_VDPA_SET_VRING_ENABLE.request(X86_64)
         data = layout(t.vhost_vring_state, X86_64).pack(index=queue, num=num)
         self.enter("ioctl", (request, Buffer(data, data)))

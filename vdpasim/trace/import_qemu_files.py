@@ -18,6 +18,7 @@ one process, whose name is that of the thread that was seen first.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import attrs
@@ -192,11 +193,14 @@ class Files:
 
     def _finish(self) -> None:
         several = len({file.process for file in self._files() if file.devs or file.fd is not None}) > 1
+        names = Counter[str]()
         for file in self._files():
             whose = f"{file.process or 'qemu'}-" if several else ""
             again = f".{file.life}" if file.life > 1 else ""
             place = f"{file.pointer:#x}" if file.fd is None else f"fd{file.fd}{again}"
-            file.name = f"vhost-vdpa-{whose}{place}"
+            name = f"vhost-vdpa-{whose}{place}"
+            names[name] += 1
+            file.name = name if names[name] == 1 else f"{name}.{names[name]}"
             file.whole = file.begun and file.mapped and not self._torn
             if file.guessed:
                 objects = ", ".join(f"{dev:#x}" for dev in file.guessed)

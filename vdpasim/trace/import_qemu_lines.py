@@ -56,8 +56,8 @@ class Line:
     """Without ``vhost_vdpa_``."""
     pid: str
     """Of the thread that wrote it, or of the process: whichever the log has; empty if neither."""
-    time: int
-    """Nanoseconds, since the first line or since 1970; 0: the log has none."""
+    time: int | None
+    """Nanoseconds, since the first line or since 1970; None: the log has none."""
     values: dict[str, int]
     text: str
 
@@ -112,7 +112,7 @@ def parse(text: str) -> Line | None:
     rest = text[found.end() : LINE_MAX].strip()
     simple = _SIMPLE.match(text)
     if simple is not None:
-        rest, pid, time = text[simple.end() : LINE_MAX].strip(), simple[4], 0
+        rest, pid, time = text[simple.end() : LINE_MAX].strip(), simple[4], None
     else:
         start = found.start(1) - len("vhost_vdpa_")
         pid, time = _written(text[max(0, start - PREFIX_MAX) : start])
@@ -129,20 +129,20 @@ def _values(text: str) -> dict[str, int]:
     return values
 
 
-def _written(prefix: str) -> tuple[str, int]:
+def _written(prefix: str) -> tuple[str, int | None]:
     """By which thread a line was written, and when."""
     stamp = _STAMP.search(prefix)
     if stamp is not None:
         return stamp[1], int(stamp[2]) * 10**9 + int(stamp[3].ljust(9, "0"))
     thread = _THREAD.search(prefix)
     iso = _ISO.match(prefix)
-    return thread[1] if thread else "", _since_1970(iso) if iso else 0
+    return thread[1] if thread else "", _since_1970(iso) if iso else None
 
 
-def _since_1970(iso: re.Match[str]) -> int:
+def _since_1970(iso: re.Match[str]) -> int | None:
     year, month, day, hour, minute, second = (int(part) for part in iso.groups()[:6])
     try:
         days = date(year, month, day).toordinal() - date(1970, 1, 1).toordinal()
     except ValueError:
-        return 0
+        return None
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 10**9 + int((iso[7] or "").ljust(9, "0"))

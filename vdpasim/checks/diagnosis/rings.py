@@ -83,8 +83,9 @@ EVENTFDS = (
     (44, "SET_VRING_CALL", ("irq.lost",)),
     (46, "SET_CONFIG_CALL", ("irq.config-lost", "guest.interrupt-lost")),
 )
-WHAT = ("call", "config")
 """Number, the request that names an eventfd, the findings that its interrupt was lost."""
+WHAT = ("call", "config")
+"""What the two are called in events."""
 
 
 def interrupts(facts: Facts) -> Iterator[Match]:
@@ -137,7 +138,7 @@ def misdirected(facts: Facts) -> Iterator[Match]:
     """Interrupts to an eventfd at which the new image waits no more; it waits at another, which was not given."""
     waits = [one for one in facts.others if one.op in ("poll", "read") and one.file.startswith("eventfd")]
     for device in facts.devices.values():
-        given = {(what, name) for _, _, what, name in device.eventfds}
+        named = {(what, name) for _, _, what, name in device.eventfds}
         for seq in device.handovers[-1:]:
             before = {one.file for one in waits if one.seq < seq}
             after = [one for one in waits if one.seq > seq]
@@ -145,7 +146,7 @@ def misdirected(facts: Facts) -> Iterator[Match]:
                 what: str = signal[6]
                 at, name = device.given(signal[5], what, signal[0])
                 vain = [one for one in after if one.file not in before and one.ret <= 0 and one.end > signal[0]]
-                vain = [one for one in vain if not {(what, one.file), ("kick", one.file)} & given]
+                vain = [one for one in vain if not {(what, one.file), ("kick", one.file)} & named]
                 left = name in before and not any(one.file == name for one in after)
                 if vain and left and at < seq:
                     number, request, _ = EVENTFDS[what == "config"]
