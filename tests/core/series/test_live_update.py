@@ -295,6 +295,14 @@ def test_the_byte_behind_the_range_is_not_looked_at() -> None:
         remap(one, iova=IOVA - PAGE, size=PAGE)
 
 
+@pytest.mark.parametrize("kernel", [V1, V2])
+def test_but_the_last_one_of_it_is(kernel: str) -> None:
+    one = machine(kernel)
+    one.update(IOVA + 4 * PAGE - 1, 1, OLD)
+    with refused(E.EFAULT, "vdpa.remap.inexact", inside=E.EINVAL):
+        remap(one)
+
+
 @pytest.mark.parametrize(("uaddr", "batched", "marked"), [(NEW, False, True), (OLD, False, False), (NEW, True, False)])
 def test_the_push_of_an_old_address_is_marked(uaddr: int, batched: bool, marked: bool) -> None:
     one = machine()

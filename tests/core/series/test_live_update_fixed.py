@@ -597,3 +597,32 @@ def test_a_refused_batch_lets_the_neighbours_of_what_it_mapped_be() -> None:
     with refused(E.EFAULT, inside=E.ENOMEM):
         one.message(VHOST_IOTLB_BATCH_END)
     assert [entry.start for entry in tree(one)] == [IOVA - SIZE, IOVA + SIZE]
+
+
+def test_an_update_of_one_byte_is_one() -> None:
+    one = fixed()
+    one.update(IOVA, 1, OLD)
+    assert remap(one, size=1) == 72
+    one.message(VHOST_IOTLB_BATCH_BEGIN)
+    one.update(2 * IOVA, 1, OLD)
+    refuse_maps(one)
+    with refused(E.EFAULT, inside=E.ENOMEM):
+        one.message(VHOST_IOTLB_BATCH_END)
+    assert addresses(tree(one)) == [NEW], "what the batch mapped is gone again"
+
+
+def test_the_last_byte_of_a_range_counts() -> None:
+    one = fixed()
+    one.update(IOVA + SIZE - 1, 1, OLD)
+    with refused(E.EFAULT, "vdpa.remap.no-update", inside=E.EINVAL):
+        remap(one)
+
+
+def test_the_last_byte_must_be_shared_too() -> None:
+    one = fixed(OBJECT_GUARD)
+    one.update(IOVA, PAGE + 1, OLD)
+    one.process.mmap(PAGE, memory_of(one), addr=NEW + PAGE, shared=False, offset=PAGE)
+    with refused(E.EFAULT, "vdpa.remap.other-object", inside=E.EINVAL):
+        remap(one, size=PAGE + 1)
+    one.process.mmap(PAGE, memory_of(one), addr=NEW + PAGE, offset=PAGE)
+    assert remap(one, size=PAGE + 1) == 72
