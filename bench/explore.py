@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from bench.ab import Measures
 
 RUNS = 200
-MODULE = runpy.run_path(str(Path(__file__).parents[1] / "scenarios" / "races" / "read_update.py"))
 RACE = Path(__file__).parents[1] / "scenarios" / "races" / "read_update.py"
+_RACE = runpy.run_path(str(RACE))
+STORY, BOOT, MAP_FRAME, REST = (_RACE[name] for name in ("read_update", "boot", "map_frame", "rest"))
+"""The race, and what it is made of."""
 
 
 def _target() -> Target:
@@ -54,7 +56,7 @@ def ours() -> Measures:
 
 def actors() -> Measures:
     """The race played once, its tasks actors of the kernel's own loop."""
-    story = MODULE["read_update"].body
+    story = STORY.body
 
     def play() -> None:
         for _ in range(RUNS):
@@ -75,11 +77,11 @@ def tasks() -> Measures:
 
 async def _under_trio() -> None:
     sim = Simulator("tip")
-    vmm = await MODULE["boot"](sim)
+    vmm = await BOOT(sim)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(vmm.net.read_miss)
-        nursery.start_soon(MODULE["map_frame"], vmm)
-    await MODULE["judge"](sim, vmm)
+        nursery.start_soon(MAP_FRAME, vmm)
+    await REST(sim)
 
 
 def _idle(steps: int) -> Generator[None]:
