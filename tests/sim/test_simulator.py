@@ -103,6 +103,18 @@ class TestMemoryThatMoved:
         sim.memory_moved(memory, new)
         assert [event[4:] for event in heard] == [("vmm/ram", "vmm/huge")]
 
+    def test_goes_elsewhere_and_fits_there(self) -> None:
+        sim = Simulator()
+        process = sim.process("vmm")
+        ram, small = process.memfd("ram", 8192), process.memfd("small", 4096)
+        heard: list[Any] = []
+        sim.listen(heard.append)
+        for new in (ram, process.dup(ram), small):
+            with pytest.raises(UsageError, match="vmm/ram has not moved to vmm/"):
+                sim.memory_moved(ram, new)
+        assert heard == []
+        sim.memory_moved(small, ram)
+
     def test_lies_in_memfds(self) -> None:
         sim = Simulator()
         process = sim.process("vmm")

@@ -292,16 +292,19 @@ class Simulator:
 
         Raises:
             OSError: EBADF the descriptor is closed.
-            UsageError: one of them is no memfd.
+            UsageError: one of them is no memfd, both are the same, or the new one has no room for all of it.
         """
-        names: list[str] = []
+        objects: list[Memory] = []
         for one in (old, new):
             memory = one if isinstance(one, Memory) else one.memory
             if memory is None:
                 raise UsageError(f"{one}: guest memory lies in memfds")
-            names.append(memory.name)
+            objects.append(memory)
+        source, target = objects
+        if source is target or target.size < source.size:
+            raise UsageError(f"{source.name} has not moved to {target.name}: that is the same one, or smaller")
         if self.kernel.sink:
-            self.kernel.emit(Kind.MOVED, *names)
+            self.kernel.emit(Kind.MOVED, source.name, target.name)
 
     def choice(self, n: int) -> int:
         """A number from 0 to n-1 drawn from the seed."""
