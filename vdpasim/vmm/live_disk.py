@@ -41,7 +41,7 @@ async def disk(sim: Simulator, *, blocks: int = 3, asid: int = 0, **attributes: 
         AssertionError: the device did not take the texts.
     """
     if asid:
-        attributes.setdefault("profile", _of_two_spaces())
+        attributes.setdefault("profile", _profile(address_spaces=2))
     if "profile" not in attributes:
         attributes["mgmtdev"] = "vdpasim_blk"
     path = sim.vdpa.dev_add("disk", **attributes).path
@@ -51,9 +51,10 @@ async def disk(sim: Simulator, *, blocks: int = 3, asid: int = 0, **attributes: 
     return vmm
 
 
-def _of_two_spaces() -> DeviceProfile:
+def _profile(**keys: Any) -> DeviceProfile:
+    # vdpa_sim's disk with other keys; it offers what a live update needs
     offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
-    return attrs.evolve(load("vdpasim_blk-6.12"), address_spaces=2, backend_features=offers)
+    return attrs.evolve(load("vdpasim_blk-6.12"), backend_features=offers, **keys)
 
 
 async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
@@ -61,7 +62,7 @@ async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
 
     The doubles are further blocks of the VMM, which no request reaches: its queue is in address space 0.
     """
-    vmm = await disk(sim, profile=_of_two_spaces())
+    vmm = await disk(sim, profile=_profile(address_spaces=2))
     for block in vmm.blocks[1:] if second else []:
         memfd = vmm.process.memfd("double", block.size)
         double = Block(block.iova, block.size, memfd, vmm.process.mmap(block.size, memfd), asid=1)
@@ -72,9 +73,7 @@ async def two_spaces(sim: Simulator, *, second: bool = True) -> LiveVmm:
 
 async def by_file(sim: Simulator) -> LiveVmm:
     """A disk that goes by files, as VDUSE does, and says that it needs REMAP."""
-    offers = 1 << VHOST_BACKEND_F_NEW_OWNER | 1 << VHOST_BACKEND_F_IOTLB_REMAP
-    profile = attrs.evolve(load("vdpasim_blk-6.12"), addresses="file", identity=0, backend_features=offers)
-    return await disk(sim, profile=profile)
+    return await disk(sim, profile=_profile(addresses="file", identity=0))
 
 
 async def works(vmm: LiveVmm, *blocks: int) -> None:
