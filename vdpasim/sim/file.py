@@ -137,8 +137,8 @@ class File:
     def _write_atomic(self, data: bytes) -> int | None:
         # the short way of a message, when nothing else can run
         process = self.process
-        kernel, file = process.sim.kernel, self._target
-        if isinstance(file, ClosedFd):
+        kernel, file = process.sim.kernel, process.task.files.get(self.fd)
+        if file is None:
             return None
         try:
             ret = write_atomic(file, process.task, data)
